@@ -214,7 +214,9 @@ def _contradictions(task: Task) -> list[str]:
     owned |= {f"region `{name}`": members for name, members in task.regions.items()}
     if task.synth is not None:
         owned["synth"] = tuple(task.synth.parts)
-    problems += [f"{place}: no class `{name}`" for place, names in owned.items() for name in names if name not in task.classes]
+    problems += [
+        f"{place}: no class `{name}`" for place, names in owned.items() for name in names if name not in task.classes
+    ]
     known = {*task.classes, *task.regions}
     problems += [
         f"level `{level}`: no class or region `{name}`"

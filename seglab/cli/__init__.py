@@ -1,0 +1,58 @@
+"""The command line. One file a subcommand; this one lists them and imports only the one that runs."""
+
+import importlib
+import sys
+from typing import Final
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS: Final = ("prepare", "synth", "train", "evaluate", "predict", "cutout", "demo")
+"""The subcommands in the order of use. Each is a function in the module of its name in :mod:`seglab.cli`."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the program and exit with its code (see :class:`seglab.errors.ExitCode`)."""
+    from seglab.cli.console import bounded
+
+    sys.exit(bounded(lambda: run(sys.argv[1:] if arguments is None else arguments)))
+
+
+def run(arguments: list[str]) -> object:
+    """Run the program on a command line and return what the parser returns; errors are raised."""
+    import typer
+
+    from seglab.version import __version__
+
+    app = typer.Typer(
+        name="seglab",
+        add_completion=True,
+        pretty_exceptions_enable=False,
+        no_args_is_help=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback(invoke_without_command=True)
+    def about(
+        context: typer.Context,
+        version: bool = typer.Option(False, "--version", help="Show the version and exit."),
+    ) -> None:
+        """Segment people: whole person, face regions, body parts, clothes, human parsing.
+
+        Start here, no download needed: [bold]seglab demo[/bold]
+
+        Then: [bold]seglab prepare[/bold] photos and masks, [bold]seglab train[/bold] on them,
+        [bold]seglab evaluate[/bold] the model, [bold]seglab predict[/bold] masks or
+        [bold]seglab cutout[/bold] people from photos.
+        """
+        if version:
+            typer.echo(f"seglab {__version__}")
+            raise typer.Exit
+        if context.invoked_subcommand is None:
+            typer.echo(context.get_help())
+
+    # Only the subcommand that runs is imported; `--help` and shell completion need them all.
+    for name in arguments[:1] if arguments[:1] and arguments[0] in COMMANDS else COMMANDS:
+        module = importlib.import_module(f"seglab.cli.{name}")
+        app.command(name)(getattr(module, name))
+    return app(arguments, prog_name="seglab", standalone_mode=False)

@@ -1,0 +1,202 @@
+"""What the user sees: notes, errors, tables and progress on stderr, data on stdout, and the one error boundary."""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from seglab.errors import ExitCode, SeglabError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from rich.console import Console
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+__all__ = ["Progress", "bounded", "escape", "note", "print_json", "print_table", "progress", "stderr"]
+
+PLAIN_INTERVAL_S: Final = 30.0
+"""Seconds between progress lines where stderr is not a terminal."""
+
+
+def stderr() -> "Console":
+    """Return a rich console on stderr, made anew so that tests and redirections see the present stream."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+
+
+def escape(value: object) -> str:
+    """Return text that rich and a terminal show as it is: brackets are no markup, control characters are visible."""
+    from rich.markup import escape as escape_markup
+
+    text = str(value)
+    text = "".join(_visible(character) for character in text)
+    # A backslash before a closing bracket of ours would be read as an escape.
+    return escape_markup(text) + ("\\" if text.endswith("\\") else "")
+
+
+def note(text: str) -> None:
+    """Write one line to stderr; rich markup is honoured, so escape what comes from users."""
+    with contextlib.suppress(BrokenPipeError):
+        stderr().print(text)
+
+
+def print_json(values: Any) -> None:
+    """Write one line of JSON to stdout and flush it, so that a pipe sees it at once."""
+    sys.stdout.write(json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write a table to stderr: the first column is text, the others are numbers. Cells are escaped here."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=escape(title) if title else None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    for position, column in enumerate(columns):
+        table.add_column(escape(column), justify="left" if position == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    from rich.console import Console
+
+    Console(stderr=True, highlight=False, emoji=False).print(table)
+
+
+class Progress(Protocol):
+    """A running count that the user sees."""
+
+    def advance(self, n: int = 1, info: str = "") -> None:
+        """Count ``n`` more; ``info`` is a short text shown at the end of the line (plain, it is escaped here)."""
+
+
+@contextlib.contextmanager
+def progress(total: int | None, description: str) -> Iterator[Progress]:
+    """Show a count: a live bar on a terminal, a plain line every 30 s elsewhere, nothing at all for quick work.
+
+    Args:
+        total: How many will be counted; None if that is not known.
+        description: One or two words.
+    """
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield _PlainProgress(total, description)
+        return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
+        TimeRemainingColumn(), TextColumn("{task.fields[info]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=stderr(), transient=True) as bar:
+        yield _RichProgress(bar, bar.add_task(escape(description), total=total, info=""))
+
+
+class _RichProgress:
+    def __init__(self, bar: "RichProgress", task: "TaskID") -> None:
+        self._bar, self._task = bar, task
+
+    def advance(self, n: int = 1, info: str = "") -> None:
+        self._bar.update(self._task, advance=n, info=escape(info))
+
+
+class _PlainProgress:
+    def __init__(self, total: int | None, description: str) -> None:
+        self._total, self._description, self._count = total, description, 0
+        self._last_s = time.monotonic()
+
+    def advance(self, n: int = 1, info: str = "") -> None:
+        self._count += n
+        if time.monotonic() - self._last_s < PLAIN_INTERVAL_S:
+            return
+        self._last_s = time.monotonic()
+        share = f"{self._count}/{self._total}" if self._total else f"{self._count}"
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        note(f"{now} {escape(self._description)} {share} {escape(info)}".rstrip())
+
+
+def bounded(run: Callable[[], object]) -> int:
+    """Run the program and turn every expected end into an exit code, with one line for the user.
+
+    A bug keeps its traceback; with ``SEGLAB_DEBUG=1`` an expected error has one too.
+    """
+    import typer.exceptions
+
+    previous = signal.signal(signal.SIGTERM, _terminate) if _in_main_thread() else None
+    try:
+        result = run()
+        return result if isinstance(result, int) else int(ExitCode.DONE)
+    except SeglabError as error:
+        return _report(error)
+    except typer.exceptions.TyperException as error:
+        return _report_usage(error)
+    except (KeyboardInterrupt, typer.Abort):
+        note("[bold]interrupted[/bold]")
+        return int(ExitCode.INTERRUPTED)
+    except _Terminated:
+        note("[bold]terminated[/bold]")
+        return int(ExitCode.TERMINATED)
+    except BrokenPipeError:
+        _silence_stdout()
+        return 128 + signal.SIGPIPE
+    finally:
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)
+
+
+class _Terminated(BaseException):
+    """SIGTERM arrived while nothing of ours was handling it."""
+
+
+def _terminate(_signal: int, _frame: "FrameType | None") -> None:
+    raise _Terminated
+
+
+def _in_main_thread() -> bool:
+    import threading
+
+    return threading.current_thread() is threading.main_thread()
+
+
+def _report(error: SeglabError) -> int:
+    if os.environ.get("SEGLAB_DEBUG") == "1":
+        import traceback
+
+        traceback.print_exc()
+    note(f"[bold red]error:[/bold red] {escape(error.message)}")
+    if error.hint:
+        note(f"\n[bold cyan]hint:[/bold cyan] {escape(error.hint)}")
+    return int(error.exit_code)
+
+
+def _report_usage(error: Exception) -> int:
+    """Show an error of the command-line parser in our own voice."""
+    message = str(getattr(error, "format_message", lambda: error)()).rstrip(".")
+    note(f"[bold red]error:[/bold red] {escape(message[:1].lower() + message[1:])}")
+    context = getattr(error, "ctx", None)
+    if context is not None:
+        note(f"\n[bold cyan]hint:[/bold cyan] `{escape(context.command_path)} --help` shows what is possible")
+    return int(getattr(error, "exit_code", ExitCode.USAGE))
+
+
+def _silence_stdout() -> None:
+    """Point stdout at nothing, so that the interpreter's last flush of a closed pipe stays quiet."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _visible(character: str) -> str:
+    if character.isprintable():
+        return character
+    return repr(character)[1:-1]

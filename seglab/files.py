@@ -1,0 +1,129 @@
+"""Writing that survives a kill -9: a file is either the old one or the whole new one, and one writer holds a lock."""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from seglab.errors import BusyError, DataError
+
+__all__ = [
+    "append_line",
+    "free_bytes",
+    "lock",
+    "replacing",
+    "sync_dir",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; when the block ends well it becomes ``path`` in one step.
+
+    The temporary name begins with a dot and ends in ``.part``. Its content reaches the disk before the rename. When the
+    block raises, the temporary file is removed and ``path`` is untouched.
+
+    Raises:
+        DataError: If the folder cannot be written to, or the disk is full.
+    """
+    # A long name would pass the limit of 255 bytes with the additions, so only its beginning is kept.
+    stem = path.name.encode()[:180].decode(errors="ignore")
+    temporary_path = path.with_name(f".{stem}.{os.getpid()}.{time.monotonic_ns() & 0xFFFFFF:x}.part")
+    try:
+        yield temporary_path
+        with temporary_path.open("rb") as handle:
+            os.fsync(handle.fileno())
+        temporary_path.replace(path)
+    except OSError as error:
+        temporary_path.unlink(missing_ok=True)
+        raise _cannot_write(path, error) from error
+    except BaseException:
+        temporary_path.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file in one step (see :func:`replacing`)."""
+    with replacing(path) as temporary_path:
+        temporary_path.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole UTF-8 file in one step (see :func:`replacing`)."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write plain values as indented JSON in one step (see :func:`replacing`); NaN is refused."""
+    write_text(path, json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one line to a log in a single write, so that a kill leaves at most one broken last line."""
+    try:
+        with path.open("ab") as handle:
+            handle.write(line.encode() + b"\n")
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def sync_dir(path: Path) -> None:
+    """Make renames inside a folder durable, where the platform can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def free_bytes(path: Path) -> int:
+    """Return the free space, in bytes, of the disk that holds ``path`` or its nearest existing parent."""
+    import shutil
+
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+@contextlib.contextmanager
+def lock(path: Path, what: str) -> Iterator[None]:
+    """Hold an exclusive lock file for the length of the block; the system frees it when the process dies.
+
+    Args:
+        path: The lock file; created if absent, its folder must exist. It is left in place, empty.
+        what: What is locked, for the error: ``run `runs/a` ``.
+
+    Raises:
+        BusyError: If another process holds it; the message names its pid and start time.
+    """
+    import fcntl
+
+    try:
+        handle = path.open("a+b")
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            handle.seek(0)
+            holder = handle.read(200).decode(errors="replace").strip() or "another process"
+            raise BusyError(f"{what} is in use by {holder}", "wait for it to end, or stop it") from None
+        handle.truncate(0)
+        handle.write(f"pid {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode())
+        handle.flush()
+        try:
+            yield
+        finally:
+            handle.truncate(0)
+
+
+def _cannot_write(path: Path, error: OSError) -> DataError:
+    return DataError(f"cannot write `{path}`: {error.strerror or error}", "check the free space and the permissions")
