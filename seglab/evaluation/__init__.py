@@ -1,0 +1,1 @@
+"""How good a segmentation is: one confusion matrix, and everything that follows from it."""
