@@ -1,4 +1,4 @@
-"""Where the arithmetic happens: one choice, made once, with its reason. Imports torch only when a GPU is in question."""
+"""Where the arithmetic happens: one choice, made once, with its reason; torch is imported only if a GPU is likely."""
 
 import ctypes
 import os

@@ -35,10 +35,7 @@ def escape(value: object) -> str:
     """Return text that rich and a terminal show as it is: brackets are no markup, control characters are visible."""
     from rich.markup import escape as escape_markup
 
-    text = str(value)
-    text = "".join(_visible(character) for character in text)
-    # A backslash before a closing bracket of ours would be read as an escape.
-    return escape_markup(text) + ("\\" if text.endswith("\\") else "")
+    return escape_markup("".join(_visible(character) for character in str(value)))
 
 
 def note(text: str) -> None:

@@ -1,0 +1,163 @@
+"""The command line itself: start-up, voice, streams and exit codes. What each command does is tested in its own room."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seglab.cli import COMMANDS
+from seglab.cli.console import bounded, escape
+from seglab.errors import (
+    BusyError,
+    DataError,
+    DeviceError,
+    ExitCode,
+    Interrupted,
+    NetworkError,
+    SeglabError,
+    UsageError,
+    unknown,
+)
+
+HEAVY = ("torch", "torchvision", "cv2", "PIL", "onnx", "onnxruntime", "numpy", "tensorboard", "kaggle", "gdown")
+
+
+def seglab(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "seglab", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "100", **environment},
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], [], *([name, "--help"] for name in COMMANDS)])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import json, sys\nfrom seglab.cli import main\n"
+        f"try:\n    main({arguments!r})\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        "print('\\n' + json.dumps(sorted(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = set(json.loads(done.stdout.splitlines()[-1]))
+    assert "seglab.cli" in modules
+    assert modules.isdisjoint(HEAVY)
+
+
+def test_help_names_every_command() -> None:
+    done = seglab("--help")
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(name: str) -> None:
+    done = seglab(name, "--help")
+    assert done.returncode == 0
+    assert f"seglab {name}" in done.stdout.split("Arguments")[0].split("Options")[0]
+
+
+def test_version() -> None:
+    from seglab import __version__
+
+    assert seglab("--version").stdout == f"seglab {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["predcit"], "no such command"),
+        (["predict", "--tusk", "face", "x.jpg"], "--tusk"),
+        (["synth", "out", "--task", "person", "-n", "three"], "-n"),
+        (["prepare"], "missing"),
+        (["synth", "out", "--task=", "-n", "3"], "task"),
+    ],
+)
+def test_a_wrong_command_line_exits_2_in_our_voice(arguments: list[str], words: str) -> None:
+    done = seglab(*arguments)
+    assert done.returncode == ExitCode.USAGE
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert words in done.stderr.lower()
+    assert "\n\nhint: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_piped_output_has_no_escape_codes() -> None:
+    for done in (seglab("--help"), seglab("nothing"), seglab("predict", "--help")):
+        assert "\x1b" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "environment", [{"COLUMNS": "20"}, {"TERM": "dumb"}, {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}]
+)
+def test_odd_terminals_do_not_break_it(environment: dict[str, str]) -> None:
+    done = seglab("predict", "日本語.jpg", **environment)
+    assert done.returncode == ExitCode.DATA
+    assert "error: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert seglab("--help", **environment).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (SeglabError("x"), 3), (UsageError("x"), 2), (DataError("x"), 3), (NetworkError("x"), 4), (BusyError("x"), 5),
+        (DeviceError("x"), 6), (Interrupted("x"), 130), (Interrupted("x", exit_code=ExitCode.TERMINATED), 143),
+        (KeyboardInterrupt(), 130), (BrokenPipeError(), 141),
+    ],
+)  # fmt: skip
+def test_every_error_has_its_exit_code(error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seglab.cli.console._silence_stdout", lambda: None)
+
+    def run() -> None:
+        raise error
+
+    assert bounded(run) == code
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    def run() -> None:
+        raise ZeroDivisionError("a bug")
+
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        bounded(run)
+
+
+def test_error_and_hint_are_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
+    def run() -> None:
+        raise DataError("cannot read `a[red]b[/x]\\`", "try `b[/red].jpg`")
+
+    assert bounded(run) == 3
+    assert capsys.readouterr().err == "error: cannot read `a[red]b[/x]\\`\n\nhint: try `b[/red].jpg`\n"
+
+
+@pytest.mark.parametrize("name", ["cat[draft].png", "IMG[/red].jpg", "a\\", "[bold]", "\\[x]", "日本語 🙂.jpg"])
+def test_names_are_shown_as_they_are(name: str) -> None:
+    from io import StringIO
+
+    from rich.console import Console
+
+    out = StringIO()
+    Console(file=out, soft_wrap=True, highlight=False, emoji=False).print(f"[bold]{escape(name)}[/bold] end")
+    assert out.getvalue() == f"{name} end\n"
+
+
+def test_control_characters_are_made_visible() -> None:
+    assert escape("a\nb\x1b[31mc") == "a\\nb\\x1b[31mc"
+
+
+def test_unknown_names_get_suggestions() -> None:
+    assert unknown("task", "fase", ["face", "body"]).hint == "did you mean `face`?"
+    assert unknown("task", "zzz", ["face", "body"]).hint == "known: `face`, `body`"
+
+
+def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
+    script = f"{sys.executable} -m seglab --help | head -1 > {tmp_path / 'out'}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 141)
+    assert done.stderr == ""

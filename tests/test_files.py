@@ -1,0 +1,94 @@
+"""Durable writing and locks."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from seglab.errors import BusyError, DataError
+from seglab.files import append_line, lock, replacing, write_bytes, write_json
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_bytes(path, b"old")
+    with pytest.raises(RuntimeError, match="half way"), replacing(path) as temporary_path:
+        temporary_path.write_bytes(b"ne")
+        raise RuntimeError("half way")
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_long_name_fits(tmp_path: Path) -> None:
+    path = tmp_path / ("人" * 83 + ".png")
+    write_bytes(path, b"x")
+    assert path.read_bytes() == b"x"
+
+
+def test_nan_is_not_json(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert names(tmp_path) == []
+
+
+def test_an_absent_folder_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot write"):
+        write_bytes(tmp_path / "no" / "a.txt", b"x")
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    write_bytes(path, b"old")
+    code = f"""
+        import resource, signal, pathlib
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        from seglab.files import write_bytes
+        from seglab.errors import DataError
+        try:
+            write_bytes(pathlib.Path({str(path)!r}), bytes(100_000))
+        except DataError as error:
+            print(error.message)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    assert "cannot write" in done.stdout
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["a.bin"]
+
+
+def test_lines_are_appended(tmp_path: Path) -> None:
+    append_line(tmp_path / "log", "a")
+    append_line(tmp_path / "log", "é")
+    assert (tmp_path / "log").read_text() == "a\né\n"
+
+
+def test_a_lock_names_its_holder_and_ends_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    code = f"""
+        import pathlib, time
+        from seglab.files import lock
+        with lock(pathlib.Path({str(path)!r}), "it"):
+            print("held", flush=True)
+            time.sleep(60)
+    """
+    holder = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(BusyError) as caught, lock(path, "run `a`"):
+            pass
+        assert f"run `a` is in use by pid {holder.pid}" in caught.value.message
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        if holder.stdout is not None:
+            holder.stdout.close()
+    with lock(path, "run `a`"):
+        pass
