@@ -1,0 +1,1 @@
+"""Photos in, masks and cutouts out."""

@@ -1,0 +1,92 @@
+"""The one road from photos to logits, labels and alpha, shared by predict, cutout and evaluate.
+
+Shapes: B batch, K classes, H W model grid, h w photo.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seglab.data.geometry import Placement, fit_image, unfit_labels, unfit_probs
+from seglab.errors import DataError
+from seglab.tasks import Task
+
+if TYPE_CHECKING:
+    from seglab.engines import Engine
+    from seglab.models.bundle import BundleConfig
+
+__all__ = ["Predictor"]
+
+Uint8 = NDArray[np.uint8]
+Float32 = NDArray[np.float32]
+
+
+class Predictor:
+    """A network and everything that its weights need to be used rightly.
+
+    The stages are public so that a pipeline can run them in different threads: :meth:`fit` each photo, :meth:`run` a
+    batch, un-fit each photo. :meth:`logits`, :meth:`labels` and :meth:`alpha` do all of it for photos at hand, and give
+    exactly the same. Photos of any sizes may share a batch, and each is answered as if it were alone.
+
+    Args:
+        engine: Turns a batch of pixels into logits.
+        config: What the weights were trained for.
+        batch_size: The most photos that go through the engine at once.
+    """
+
+    def __init__(self, engine: "Engine", config: "BundleConfig", *, batch_size: int = 1) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}, must be at least 1")
+        self.engine = engine
+        self.config = config
+        self.batch_size = batch_size
+
+    @property
+    def task(self) -> Task:
+        """The label space of the answers."""
+        return self.config.task
+
+    def fit(self, image: Uint8) -> tuple[Uint8, Placement]:
+        """Return a photo (HWC RGB, any size) on the model's grid, and where it lies there."""
+        return fit_image(image, self.config.preprocess)
+
+    def run(self, pixels_BHWC: Uint8) -> Float32:
+        """Return logits_BKHW of fitted photos.
+
+        Raises:
+            DataError: If the network's output does not have the task's K classes, or is not finite.
+        """
+        logits_BKHW = self.engine(pixels_BHWC)
+        _check(logits_BKHW, pixels_BHWC.shape[0], self.task)
+        return logits_BKHW
+
+    def logits(self, images: Sequence[Uint8]) -> list[tuple[Float32, Placement]]:
+        """Return, for each photo, its logits_KHW on the model's grid and where the photo lies there."""
+        return list(self._logits(images))
+
+    def labels(self, images: Sequence[Uint8]) -> list[Uint8]:
+        """Return the class ids of each photo at its own size (HW): logits are resized, never labels."""
+        return [unfit_labels(logits_KHW, placement) for logits_KHW, placement in self._logits(images)]
+
+    def alpha(self, images: Sequence[Uint8], classes: Sequence[int]) -> list[Float32]:
+        """Return the summed probability of some class ids for each photo at its own size (HW, 0..1)."""
+        return [unfit_probs(logits_KHW, placement, classes) for logits_KHW, placement in self._logits(images)]
+
+    def _logits(self, images: Sequence[Uint8]) -> Iterator[tuple[Float32, Placement]]:
+        for first in range(0, len(images), self.batch_size):
+            fitted = [self.fit(image) for image in images[first : first + self.batch_size]]
+            logits_BKHW = self.run(np.stack([pixels for pixels, _ in fitted]))
+            for logits_KHW, (_, placement) in zip(logits_BKHW, fitted, strict=True):
+                yield logits_KHW, placement
+
+
+def _check(logits_BKHW: NDArray[Any], num_photos: int, task: Task) -> None:
+    if logits_BKHW.ndim != 4 or logits_BKHW.shape[:2] != (num_photos, task.num_classes):
+        raise DataError(
+            f"the model's output has shape {logits_BKHW.shape}, but task `{task.name}` has {task.num_classes} classes",
+            "train or export the model again",
+        )
+    if not np.isfinite(logits_BKHW).all():
+        raise DataError("the model's output is not finite: its weights are broken", "train or export the model again")
