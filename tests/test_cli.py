@@ -1,4 +1,4 @@
-"""The command line itself: start-up, voice, streams and exit codes. What each command does is tested in its own room."""
+"""The command line itself: start-up, voice, streams and exit codes. What a command does is tested in its own room."""
 
 import json
 import os

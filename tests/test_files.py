@@ -19,9 +19,14 @@ def names(folder: Path) -> list[str]:
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_bytes(path, b"old")
-    with pytest.raises(RuntimeError, match="half way"), replacing(path) as temporary_path:
-        temporary_path.write_bytes(b"ne")
-        raise RuntimeError("half way")
+
+    def write_half() -> None:
+        with replacing(path) as temporary_path:
+            temporary_path.write_bytes(b"ne")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        write_half()
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["a.txt"]
 
