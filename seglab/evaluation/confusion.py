@@ -73,4 +73,6 @@ def _flat(labels: NDArray[Any], name: str) -> NDArray[np.uint8]:
 
 
 def _size(labels: NDArray[Any]) -> str:
-    return "x".join(map(str, labels.shape))
+    """Return width x height, as people write it; other axes first."""
+    *others, height, width = labels.shape if labels.ndim > 1 else (1, *labels.shape)
+    return "x".join(map(str, (*others, width, height)))
