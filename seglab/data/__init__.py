@@ -1,0 +1,1 @@
+"""Pictures, prepared datasets and where they come from."""
