@@ -1,0 +1,353 @@
+"""From the bytes of a picture file to pixels as they were stored; :mod:`seglab.data.images` is the door to it.
+
+Everything is judged by content: names and suffixes play no part. Only six formats are ever parsed (JPEG, PNG, WebP,
+BMP, TIFF, GIF). What is no picture gets a reason of a few words, and no decoder's own text or warning is passed on.
+"""
+
+import contextlib
+import errno
+import io
+import os
+import stat
+import struct
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from seglab.errors import DataError
+
+__all__ = ["MAX_PIXELS", "ImageError", "Picture", "open_picture", "read_file"]
+
+Array = npt.NDArray[Any]
+
+MAX_PIXELS: Final = 178_956_970
+"""Largest picture that is decoded by default, in pixels: Pillow's own limit, about 179 MP."""
+
+MAX_BYTES: Final = 2**31
+"""Largest file that is read into memory."""
+
+_HEAD: Final = 1024
+_EOI: Final = b"\xff\xd9"
+_SOS: Final = b"\xff\xda"
+
+# The plugins are called directly: `PIL.Image.open` applies a process-wide pixel limit and warns from half of it on.
+_PLUGINS: Final[dict[str, Callable[..., Image.Image]]] = {
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "WebP": WebPImagePlugin.WebPImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+}
+_MAGIC: Final = (
+    (b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"GIF87a", "GIF"), (b"GIF89a", "GIF"),
+    (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"II+\0", "TIFF"), (b"MM\0+", "TIFF"), (b"BM", "BMP"),
+)  # fmt: skip
+_FOREIGN: Final = (
+    (b"%PDF", "PDF"), (b"PK\x03\x04", "a ZIP archive"), (b"\x1f\x8b", "a gzip archive"), (b"8BPS", "a PSD file"),
+    (b"\x00\x05\x16\x07", "a macOS resource file"), (b"\x93NUMPY", "a NumPy array"), (b"\x89HDF", "an HDF5 file"),
+    (b"\x00\x00\x00\x0cjP", "JPEG 2000"), (b"\xff\x0a", "JPEG XL"), (b"\x1a\x45\xdf\xa3", "a video"),
+)  # fmt: skip
+_BRANDS: Final = {b"hei": "HEIC", b"hev": "HEIC", b"mif": "HEIC", b"msf": "HEIC", b"avi": "AVIF"}
+
+# What Pillow's parsers say about odd metadata is replaced by the notes of a photo.
+warnings.filterwarnings("ignore", module=r"PIL\.(Bmp|Gif|Jpeg|Png|Tiff|WebP)ImagePlugin")
+if "OPENCV_LOG_LEVEL" not in os.environ:
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+class ImageError(DataError):
+    """A file is not a picture that can be read; the message is the reason in a few words, without the file's name."""
+
+
+class Picture:
+    """A picture file in memory whose header has been read and whose pixels have not.
+
+    Attributes:
+        data: The whole file, or its beginning where only the header was asked for.
+        format: ``JPEG``, ``PNG``, ``WebP``, ``BMP``, ``TIFF`` or ``GIF``.
+        pil: The picture as Pillow sees it, not loaded.
+        orientation: EXIF orientation 1..8 that is still to be applied to the stored pixels.
+        notes: What a person should know, in words; grows while decoding.
+    """
+
+    def __init__(self, data: bytes, format_name: str, pil: Image.Image) -> None:
+        self.data = data
+        self.format = format_name
+        self.pil = pil
+        self.notes: list[str] = []
+        self.orientation = self._orientation()
+
+    @property
+    def mode(self) -> str:
+        """Pillow's mode: ``L``, ``P``, ``RGB``..."""
+        return self.pil.mode
+
+    @property
+    def rawmode(self) -> str:
+        """How a sample lies in the file in Pillow's words, e.g. ``L;4`` or ``RGB;16B``; empty where it has none."""
+        tiles: Any = getattr(self.pil, "tile", ())
+        arguments = tiles[0][3] if tiles else ""
+        first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+        return first if isinstance(first, str) else ""
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width as displayed, the orientation applied."""
+        width, height = self.pil.size
+        return (width, height) if self.orientation >= 5 else (height, width)
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of an animation, pages of a TIFF; 1 otherwise."""
+        return int(getattr(self.pil, "n_frames", 1))
+
+    def is_lossy(self) -> bool:
+        """Tell whether the format changes pixel values: JPEG, and WebP unless it is the lossless kind."""
+        return self.format == "JPEG" or (self.format == "WebP" and b"VP8L" not in self.data[:_HEAD])
+
+    def load(self) -> Image.Image:
+        """Decode with Pillow.
+
+        Raises:
+            ImageError: If pixels are missing or broken.
+        """
+        if self.format == "JPEG" and _EOI not in self.data[max(0, self.data.rfind(_SOS)) :]:
+            self.pil = _open("JPEG", io.BytesIO(complete_jpeg(self.data)))
+            self.notes.append("JPEG without an end marker")
+        try:
+            self.pil.load()
+        except Exception as error:
+            raise self._broken(error) from error
+        return self.pil
+
+    def decode_fast(self, flags: int) -> Array | None:
+        """Decode a JPEG or PNG with OpenCV; None where Pillow must have a look, be it only for the reason."""
+        data: bytes | None = self.data
+        if self.format == "PNG":
+            data = _pixel_chunks(self.data)
+        elif _EOI not in self.data[max(0, self.data.rfind(_SOS)) :]:
+            data = None
+        if data is None:
+            return None
+        with contextlib.suppress(cv2.error):
+            pixels: Array | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+            if pixels is not None and pixels.shape[1::-1] == self.pil.size:
+                return pixels
+        return None
+
+    def _orientation(self) -> int:
+        if self.format == "TIFF":  # Pillow turns these itself
+            return 1
+        try:
+            exif = self.pil.getexif()
+            value = exif.get(0x0112, 1)
+            corrupt = not exif and len(self.pil.info.get("exif", b"")) > 20
+        except Exception:  # noqa: BLE001 - parsers raise anything on broken metadata
+            value, corrupt = 1, True
+        if corrupt:
+            self.notes.append("corrupt EXIF ignored")
+        return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+    def _broken(self, error: Exception) -> ImageError:
+        if isinstance(error, MemoryError):
+            return ImageError("not enough memory to decode it")
+        text = str(error).lower()
+        cut = any(word in text for word in ("truncat", "unexpected end", "eof", "not processed", "incomplete"))
+        cut = cut or isinstance(error, EOFError) or _lacks_end(self.format, self.data)
+        return ImageError(f"truncated {self.format}" if cut else f"corrupt {self.format}")
+
+
+def read_file(path: Path, num_bytes: int = -1) -> bytes:
+    """Read a file that may be a picture; never waits on a pipe and never reads what cannot be one.
+
+    Args:
+        path: The file.
+        num_bytes: How much of its beginning to read; all of it by default.
+
+    Raises:
+        ImageError: With the reason: missing, a folder, a device, no permission, empty, too large.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError("is a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file")
+        if status.st_size > MAX_BYTES:
+            raise ImageError(f"a file of {status.st_size / 1e9:.1f} GB is over the limit of {MAX_BYTES / 1e9:.1f} GB")
+        with path.open("rb") as handle:
+            head = handle.read(_HEAD)
+            _format(head)
+            return head + handle.read(num_bytes)
+    except OSError as error:
+        raise ImageError(_os_reason(path, error)) from error
+
+
+def open_picture(data: bytes, *, max_pixels: int | None = MAX_PIXELS) -> Picture:
+    """Read the header of a picture.
+
+    Args:
+        data: The file, or enough of it for the header.
+        max_pixels: Most pixels that may be decoded; None if nothing will be.
+
+    Raises:
+        ImageError: If it is no picture, or too large.
+    """
+    format_name = _format(data)
+    try:
+        pil = _open(format_name, io.BytesIO(data))
+    except Exception as error:
+        if format_name == "BMP":  # two letters are weak evidence
+            raise ImageError(_foreign(data)) from error
+        cut = _lacks_end(format_name, data) or isinstance(error, EOFError) or "truncated" in str(error).lower()
+        raise ImageError(f"truncated {format_name}" if cut else f"corrupt {format_name}") from error
+    num_pixels = pil.width * pil.height
+    if max_pixels is not None and num_pixels > max_pixels:
+        raise ImageError(
+            f"{num_pixels / 1e6:.3g} MP is over the limit of {max_pixels / 1e6:.3g} MP",
+            "raise the limit with --max-pixels if the file is trusted",
+        )
+    return Picture(data, format_name, pil)
+
+
+def complete_jpeg(data: bytes) -> bytes:
+    """Return a JPEG that lacks its end marker with one, if all its pixels are there.
+
+    They are if they do not depend on what follows: the file is decoded with two different continuations.
+
+    Raises:
+        ImageError: If pixels are missing.
+    """
+    filler = bytes((37 * i + 11) % 251 for i in range(8192))
+    decoded = []
+    for tail in (b"", filler):
+        try:
+            decoded.append(np.array(_open("JPEG", io.BytesIO(data + tail + _EOI))))
+        except Exception as error:
+            raise ImageError("truncated JPEG") from error
+    if not np.array_equal(decoded[0], decoded[1]) or not _scans_cover(data):
+        raise ImageError("truncated JPEG")
+    return data + _EOI
+
+
+def _scans_cover(data: bytes) -> bool:
+    """Tell whether the scans of a progressive JPEG give every coefficient of every component to the last bit."""
+    left: dict[int, set[int]] = {}
+    start = data.find(_SOS)
+    progressive = b"\xff\xc2" in data[:start]
+    while progressive and 0 <= start < len(data) - 5:
+        num = data[start + 4]
+        header = data[start + 5 : start + 5 + 2 * num + 3]
+        if len(header) < 2 * num + 3:
+            return False
+        first, last, bits = header[-3:]
+        for component in header[: 2 * num : 2]:
+            missing = left.setdefault(component, set(range(64)))
+            if bits & 15 == 0:
+                missing.difference_update(range(first, last + 1))
+        start = data.find(_SOS, start + 2)
+    return not any(left.values())
+
+
+def _open(format_name: str, stream: BinaryIO) -> Image.Image:
+    return _PLUGINS[format_name](stream)
+
+
+def _pixel_chunks(data: bytes) -> bytes | None:
+    """Return a PNG without the chunks that do not touch pixels; None if it is broken anywhere."""
+    kept = [data[:8]]
+    start = 8
+    while start + 12 <= len(data):
+        (size,) = struct.unpack_from(">I", data, start)
+        end = start + 12 + size
+        name = data[start + 4 : start + 8]
+        if end > len(data):
+            return None
+        if name[0] & 32 == 0:  # an upper-case first letter: needed to decode
+            chunk = data[start:end]
+            if zlib.crc32(memoryview(chunk)[4:-4]) != int.from_bytes(chunk[-4:], "big"):
+                return None
+            kept.append(chunk)
+        if name == b"IEND":
+            return b"".join(kept)
+        start = end
+    return None
+
+
+def _lacks_end(format_name: str, data: bytes) -> bool:
+    if format_name == "JPEG":
+        return _EOI not in data[max(0, data.rfind(_SOS)) :]
+    if format_name == "PNG":
+        return b"IEND" not in data[-4096:]
+    if format_name == "WebP":
+        return len(data) < 12 or len(data) < 8 + int.from_bytes(data[4:8], "little")
+    return False
+
+
+def _format(data: bytes) -> str:
+    """Return the format of a picture's first bytes, or raise the reason why it is none."""
+    for magic, name in _MAGIC:
+        if data.startswith(magic):
+            return name
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WebP"
+    raise ImageError(_foreign(data))
+
+
+def _foreign(data: bytes) -> str:
+    """Say what bytes are that are no picture."""
+    if not data:
+        return "empty file"
+    for magic, what in _FOREIGN:
+        if data.startswith(magic):
+            return f"is {what}, not a supported image"
+    if data[4:8] == b"ftyp":
+        return f"is {_BRANDS.get(data[8:11], 'a video')}, not a supported image"
+    text = _as_text(data[:_HEAD])
+    if text is None:
+        return "not an image"
+    start = text.lstrip("\ufeff \t\r\n\f").lower()
+    if start.startswith(("<!doctype html", "<html", "<head", "<body", "<script", "<title")):
+        return "is HTML, not an image"
+    if "<svg" in start:
+        return "is SVG, not a supported image"
+    if start.startswith("<?xml") and "<html" not in start:
+        return "is XML, not an image"
+    if "<html" in start:
+        return "is HTML, not an image"
+    return "is text, not an image"
+
+
+def _as_text(data: bytes) -> str | None:
+    for cut in range(4):  # a character may be cut at the end
+        try:
+            text = data[: len(data) - cut].decode()
+        except UnicodeDecodeError:
+            continue
+        printable = all(character.isprintable() or character in "\t\r\n\f\ufeff" for character in text)
+        return text if text and printable else None
+    return None
+
+
+def _os_reason(path: Path, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "broken link" if path.is_symlink() else "no such file"
+    if error.errno == errno.ELOOP:
+        return "link loop"
+    if isinstance(error, PermissionError):
+        return "permission denied"
+    return (error.strerror or "cannot be read").lower()

@@ -1,0 +1,104 @@
+"""From pixels to the bytes of a PNG, JPEG or WebP file."""
+
+import io
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from seglab.errors import DataError
+
+__all__ = ["encode_jpeg", "encode_palette", "encode_png", "encode_webp"]
+
+Pixels = npt.NDArray[np.uint8]
+
+_IHDR_END: Final = 33
+_VOID_RGB: Final = (224, 224, 192)
+_TO_BGR: Final = {1: None, 3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
+
+
+def encode_png(pixels: Pixels, *, icc: bytes | None = None, dpi: tuple[float, float] | None = None) -> bytes:
+    """Encode grey (HW), RGB or RGBA (HWC) uint8 pixels with OpenCV's fast settings.
+
+    Args:
+        pixels: What to encode.
+        icc: Colour profile to embed.
+        dpi: Horizontal and vertical dots an inch.
+    """
+    chunks = []
+    if icc:
+        chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(icc)))
+    if dpi:
+        x, y = (round(value / 0.0254) for value in dpi)
+        chunks.append((b"pHYs", struct.pack(">IIB", x, y, 1)))
+    return _with_chunks(_encode(".png", pixels), chunks)
+
+
+def encode_palette(labels: Pixels, palette: Sequence[tuple[int, int, int]]) -> bytes:
+    """Encode HW uint8 class ids as a PNG of mode P whose indices are the ids.
+
+    Ids beyond the palette (255, say) get a pale grey.
+    """
+    # An 8-bit grey and an 8-bit palette PNG differ in one byte of the header and the palette.
+    png = _encode(".png", labels)
+    header = bytearray(png[16 : _IHDR_END - 4])
+    if header[8:10] != b"\x08\x00":
+        raise DataError("the PNG encoder did not write 8-bit grey")
+    header[9] = 3
+    colours = [*palette, *[_VOID_RGB] * 256][: max(len(palette), int(labels.max(initial=0)) + 1)]
+    png = png[:8] + _chunk(b"IHDR", bytes(header)) + png[_IHDR_END:]
+    return _with_chunks(png, [(b"PLTE", bytes(value for colour in colours for value in colour))])
+
+
+def encode_jpeg(image: Pixels, *, quality: int = 95) -> bytes:
+    """Encode a grey (HW) or RGB (HWC) uint8 picture.
+
+    Args:
+        image: What to encode.
+        quality: 1..100.
+    """
+    return _encode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+
+def encode_webp(pixels: Pixels, *, icc: bytes | None = None) -> bytes:
+    """Encode RGB or RGBA (HWC) uint8 pixels as lossless WebP; colours under alpha 0 are not kept.
+
+    Raises:
+        DataError: If a side is over 16383 pixels, which WebP cannot hold.
+    """
+    if max(pixels.shape[:2]) > 16383:
+        raise DataError(f"WebP cannot hold {pixels.shape[1]} x {pixels.shape[0]} pixels", "write PNG instead")
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, method=0, icc_profile=icc or b"")
+    return buffer.getvalue()
+
+
+def _encode(suffix: str, pixels: Pixels, parameters: Sequence[int] = ()) -> bytes:
+    num_channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    if pixels.dtype != np.uint8 or num_channels not in _TO_BGR or pixels.size == 0:
+        raise ValueError(f"cannot encode an array of shape {pixels.shape} and type {pixels.dtype}")
+    code = _TO_BGR[num_channels]
+    stored: Any = pixels if code is None else cv2.cvtColor(pixels, code)
+    try:
+        done, encoded = cv2.imencode(suffix, np.ascontiguousarray(stored), list(parameters))
+    except cv2.error:
+        done = False
+    if not done:
+        raise DataError(f"cannot hold {pixels.shape[1]} x {pixels.shape[0]} pixels in a {suffix[1:].upper()} file")
+    return encoded.tobytes()
+
+
+def _with_chunks(png: bytes, chunks: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Insert chunks right after a PNG's header."""
+    if not chunks:
+        return png
+    return png[:_IHDR_END] + b"".join(_chunk(name, data) for name, data in chunks) + png[_IHDR_END:]
+
+
+def _chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
