@@ -40,8 +40,8 @@ def evaluate_folders(
 ) -> Evaluation:
     """Compare a folder of masks with the masks of the same names in another folder, or with a split of a dataset.
 
-    Masks are palette or id pictures; 255 is ignored in the truth. For a task of two classes a prediction of 0 and 255 is
-    taken as well, as most tools write it. Predictions that no truth has are not looked at, but counted.
+    Masks are palette or id pictures; 255 is ignored in the truth. For a task of two classes a prediction of 0 and 255
+    is taken as well, as most tools write it. Predictions that no truth has are not looked at, but counted.
 
     Args:
         pred_dir: The predictions.
