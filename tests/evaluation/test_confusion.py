@@ -19,10 +19,10 @@ def test_hand_worked():
     assert truth.size - matrix.sum() == 1
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=100)
 @given(
     seed=st.integers(0, 2**32 - 1),
-    num_classes=st.sampled_from([2, 3, 11, 20, 200, 255]),
+    num_classes=st.sampled_from([2, 3, 11, 14, 15, 16, 20, 200, 255]),
     shape=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     ignored=st.floats(0, 1),
 )
@@ -48,13 +48,15 @@ def test_merging_is_adding():
     np.testing.assert_array_equal(parts[0] + parts[1], whole)
 
 
-def test_exact_beyond_float32():
+@pytest.mark.parametrize("num_classes", [2, 15, 16])
+def test_exact_beyond_float32(num_classes):
     """A float32 histogram cannot hold this odd count of equal pixels."""
     num_pixels = 2**25 + 2**24 + 2
     assert int(np.float32(num_pixels - 1)) != num_pixels - 1
     truth = np.ones((1, num_pixels), np.uint8)
     truth[0, -2] = 255
-    assert confusion(truth, np.zeros_like(truth), 2).tolist() == [[0, 0], [num_pixels - 1, 0]]
+    matrix = confusion(truth, np.zeros_like(truth), num_classes)
+    assert matrix[1, 0] == num_pixels - 1 == matrix.sum()
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint16, np.int16])
@@ -81,6 +83,28 @@ def test_takes_a_read_only_array_and_does_not_write():
 
 def test_empty():
     assert confusion(np.zeros((0, 4), np.uint8), np.zeros((0, 4), np.uint8), 3).tolist() == [[0] * 3] * 3
+
+
+@pytest.mark.parametrize("num_classes", range(2, 18))
+@pytest.mark.parametrize("num_pixels", [1, 2, 3, 1024, 1025])
+def test_every_pair_of_ids_lands_in_its_cell(num_classes, num_pixels):
+    for truth in (*range(num_classes), 255):
+        for prediction in range(num_classes):
+            expected = np.zeros((num_classes, num_classes), np.int64)
+            if truth != 255:
+                expected[truth, prediction] = num_pixels
+            full = np.full((2, num_pixels), [[truth], [prediction]], np.uint8)
+            assert np.array_equal(confusion(full[0], full[1], num_classes), expected), (truth, prediction)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 11, 15, 16, 255])
+def test_every_strange_id_is_refused(num_classes):
+    for bad in range(num_classes, 255):
+        with pytest.raises(DataError, match=f"the truth holds id `{bad}`"):
+            confusion(np.array([[bad, 0, 255]], np.uint8), np.zeros((1, 3), np.uint8), num_classes)
+    for bad in range(num_classes, 256):
+        with pytest.raises(DataError, match=f"the prediction holds id `{bad}`"):
+            confusion(np.zeros((1, 3), np.uint8), np.array([[0, bad, 0]], np.uint8), num_classes)
 
 
 @pytest.mark.parametrize(
