@@ -16,7 +16,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -49,9 +49,6 @@ FORMAT: Final = 1
 
 IGNORE_NAME: Final = "ignore"
 """The key of unlabelled pixels among the pixel counts."""
-
-LABEL_HEADER: Final = bytes((8, 0))
-"""Bit depth and colour type in the header of an 8-bit grey PNG."""
 
 
 @dataclass(frozen=True)
@@ -123,12 +120,9 @@ class Dataset:
 
     def verify(self, *, workers: int = 2) -> list[str]:
         """Read every file and return all contradictions to the manifest; an empty list is a sound dataset."""
-        from seglab.pipeline import ahead
+        from seglab.data.verification import contradictions
 
-        found = ahead(lambda sample: _sample_problems(self, sample), self.samples, workers=workers)
-        problems = [problem for several in found for problem in several]
-        listed = {path for sample in self.samples for path in (sample.image, sample.label)}
-        return problems + [f"`{path}` is not in the manifest" for path in sorted(_files(self.dir) - listed)]
+        return contradictions(self, workers)
 
 
 def open_dataset(dir: Path) -> Dataset:
@@ -234,12 +228,33 @@ class DatasetWriter:
         write_labels(self._build_dir / sample.label, labels)
         return sample
 
+    @property
+    def ids(self) -> list[str]:
+        """The ids added so far, sorted."""
+        return sorted(sample.id for sample in self._samples.values())
+
+    def resplit(self, splits: Mapping[str, str]) -> None:
+        """Move all samples to the given splits, once all are added.
+
+        Args:
+            splits: A split for every id.
+        """
+        for key, sample in self._samples.items():
+            split = splits[sample.id]
+            image, label = (f"{split}/{path.partition('/')[2]}" for path in (sample.image, sample.label))
+            moved = replace(sample, split=split, image=image, label=label)
+            for old, new in ((sample.image, moved.image), (sample.label, moved.label)):
+                (self._build_dir / old).rename(self._build_dir / new)
+            self._samples[key] = moved
+
     def finish(self) -> Dataset:
         """Check the files, write the manifest and the preview, and give the dataset its name.
 
         Raises:
             DataError: If there is no sample, or a file is not what was added.
         """
+        from seglab.data.preview import write_preview
+
         samples = sorted(self._samples.values(), key=lambda sample: sample.id)
         if not samples:
             raise DataError(f"there is nothing to put into `{self.dir}`")
@@ -248,7 +263,7 @@ class DatasetWriter:
         files.write_bytes(self._build_dir / "samples.jsonl", lines)
         draft = Dataset(self._build_dir, self.task, self.source, self.options, tuple(samples), digest)
         _check_sizes(draft)
-        _draw_preview(draft)
+        write_preview(draft, self._build_dir / "preview.jpg")
         head = {
             "format": FORMAT,
             "seglab": __version__,
@@ -374,36 +389,6 @@ def _is_sound(sample: Sample) -> bool:
     )
 
 
-def _sample_problems(dataset: Dataset, sample: Sample) -> list[str]:
-    from seglab.data.images import read_labels, read_photo
-
-    problems = []
-    try:
-        size_hw = read_photo(dataset.image_path(sample)).image.shape[:2]
-        if size_hw != sample.size_hw:
-            problems.append(f"`{sample.image}` is {_size(size_hw)}, the manifest says {_size(sample.size_hw)}")
-    except (DataError, OSError) as error:
-        problems.append(f"`{sample.image}`: {error}")
-    label_path = dataset.label_path(sample)
-    try:
-        with label_path.open("rb") as handle:
-            if handle.read(26)[24:] != LABEL_HEADER:
-                return [*problems, f"`{sample.label}` is not an 8-bit single-channel PNG"]
-        labels = read_labels(label_path)
-        if labels.shape != sample.size_hw:
-            problems.append(f"`{sample.label}` is {_size(labels.shape)}, the manifest says {_size(sample.size_hw)}")
-        elif count_pixels(labels, dataset.task) != dict(sample.pixels):
-            problems.append(f"`{sample.label}` has other pixel counts than the manifest")
-    except (DataError, OSError) as error:
-        problems.append(f"`{sample.label}`: {error}")
-    return problems
-
-
-def _files(dir: Path) -> set[str]:
-    folders = [dir / split / kind for split in SPLITS for kind in ("images", "labels")]
-    return {path.relative_to(dir).as_posix() for folder in folders if folder.is_dir() for path in folder.iterdir()}
-
-
 def _size(size_hw: Sequence[int]) -> str:
     return f"{size_hw[1]}x{size_hw[0]}"
 
@@ -446,21 +431,6 @@ def _check_sizes(dataset: Dataset) -> None:
         for path in (dataset.image_path(sample), dataset.label_path(sample)):
             if read_size(path) != sample.size_hw:
                 raise DataError(f"`{path.name}` is not {_size(sample.size_hw)} as added: the disk is not to be trusted")
-
-
-def _draw_preview(dataset: Dataset, *, num_samples: int = 12) -> None:
-    """Write the contact sheet: photos beside their labels, with the largest variety of classes first."""
-    from seglab.data.drawing import contact_sheet, overlay, with_legend
-    from seglab.data.images import read_labels, read_photo, write_photo
-
-    variety = {sample.id: sum(n > 0 for n in sample.pixels.values()) for sample in dataset.samples}
-    chosen = sorted(dataset.samples, key=lambda sample: (-variety[sample.id], sample.id))[:num_samples]
-    cells = []
-    for sample in chosen:
-        image = read_photo(dataset.image_path(sample)).image
-        cells += [image, overlay(image, read_labels(dataset.label_path(sample)), dataset.task.palette)]
-    rows = [cells[start : start + 6] for start in range(0, len(cells), 6)]
-    write_photo(dataset.dir / "preview.jpg", with_legend(contact_sheet(rows), dataset.task), quality=88)
 
 
 def _brief(value: Any) -> str:

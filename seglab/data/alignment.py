@@ -1,0 +1,79 @@
+"""How a photo and its labels come to lie on each other: orientation and size.
+
+Labels are never interpolated. Where sizes differ the photo is resized; only a limit on the longer side shrinks both.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Alignment", "align", "turn_upright"]
+
+ASPECT_TOLERANCE: Final = 0.01
+"""Largest relative difference of the aspect ratios of a photo and a mask that show the same."""
+
+_TURNS: Final[Mapping[int, Callable[[NDArray[Any]], NDArray[Any]]]] = {
+    5: lambda pixels: pixels.T,
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: pixels.T[::-1, ::-1],
+    8: lambda pixels: np.rot90(pixels, 1),
+}
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """What to do with a photo and its labels; both have ``size_hw`` afterwards."""
+
+    size_hw: tuple[int, int]
+    turn_labels: bool = False
+    """Whether the labels lie as the file's pixels do, not as the photo is displayed."""
+
+
+def align(
+    photo_hw: tuple[int, int], orientation: int, labels_hw: tuple[int, int], max_side: int | None = None
+) -> Alignment | None:
+    """Decide size and orientation of a sample; None if photo and labels cannot show the same.
+
+    Args:
+        photo_hw: Size of the photo as displayed.
+        orientation: EXIF orientation 1..8 of the photo's file.
+        labels_hw: Size of the labels as stored.
+        max_side: Limit of the longer side in pixels.
+    """
+    turned_hw = labels_hw[::-1]
+    may_turn = orientation >= 5
+    # Equal sizes say more than similar shapes: of a nearly square photo both orientations have a similar one.
+    if labels_hw == photo_hw:
+        turn = False
+    elif may_turn and turned_hw == photo_hw:
+        turn = True
+    elif _same_shape(photo_hw, labels_hw):
+        turn = False
+    elif may_turn and _same_shape(photo_hw, turned_hw):
+        turn = True
+    else:
+        return None
+    return Alignment(_limited(turned_hw if turn else labels_hw, max_side), turn)
+
+
+def turn_upright(labels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Turn labels as a photo of EXIF orientation 5..8 is turned to be displayed."""
+    return np.ascontiguousarray(_TURNS[orientation](labels))
+
+
+def _same_shape(a_hw: tuple[int, int], b_hw: tuple[int, int]) -> bool:
+    """Tell whether one is a resized version of the other: within the tolerance, or a pixel for small ones."""
+    (height, width), (other_height, other_width) = a_hw, b_hw
+    slack = max(ASPECT_TOLERANCE * width * other_height, height, other_height)
+    return abs(height * other_width - width * other_height) <= slack
+
+
+def _limited(size_hw: tuple[int, int], max_side: int | None) -> tuple[int, int]:
+    longer = max(size_hw)
+    if max_side is None or longer <= max_side:
+        return size_hw
+    height, width = (max(1, round(side * max_side / longer)) for side in size_hw)
+    return height, width

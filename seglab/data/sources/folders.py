@@ -1,0 +1,156 @@
+"""The general layout: a folder of photos and a folder of masks with the same stems.
+
+::
+
+    images/a.jpg        masks/a.png (or labels/a.png)         no splits: seglab makes them
+    train/images/a.jpg  train/masks/a.png  val/...            the source's own splits are kept
+    images/train/a.jpg  masks/train/a.png  ...                likewise
+
+Masks are class ids (grey or palette PNG, 255 = ignore), 0/255 where the task has two classes, or colours.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from seglab.data.masks import Convention, decide_convention, read_mask
+from seglab.data.pairing import Pairing, pair, pictures_by_name
+from seglab.data.problems import Problem
+from seglab.data.sources import Item, Scan, SourceOptions
+from seglab.errors import DataError
+
+NAME = "folders"
+TITLE = "images/ with masks/ or labels/ of the same stems; also train/, val/, test/ outside or inside of them"
+TASK: str | None = None
+
+PHOTO_DIR: Final = "images"
+MASK_DIRS: Final = ("masks", "labels")
+SPLIT_NAMES: Final = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
+    "testing": "test",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Two folders that belong together."""
+
+    split: str | None
+    photo_dir: Path
+    mask_dir: Path
+
+
+def recognise(raw_dir: Path) -> str | None:
+    """Recognise the folder names."""
+    parts = _parts(raw_dir)
+    if not parts:
+        return None
+    folders = " and ".join(f"`{dir.relative_to(raw_dir)}`" for dir in (parts[0].photo_dir, parts[0].mask_dir))
+    others = f" and {len(parts) - 1} more such pairs" if len(parts) > 1 else ""
+    return f"it has {folders}{others}"
+
+
+def scan(raw_dir: Path, options: SourceOptions) -> Scan:
+    """Pair by path and stem; see :class:`seglab.data.sources.Source`."""
+    from seglab.data.images import IMAGE_SUFFIXES
+
+    parts = _parts(raw_dir)
+    if not parts:
+        raise DataError(f"`{raw_dir}` is not the `{NAME}` layout", f"it is {TITLE}")
+    remarks, problems, pairings = _remarks(parts), list[Problem](), list[Pairing]()
+    for part in parts:
+        (photos, num_no_photos), (masks, num_no_masks) = (
+            pictures_by_name(dir, IMAGE_SUFFIXES) for dir in (part.photo_dir, part.mask_dir)
+        )
+        if num_no_photos + num_no_masks:
+            where = f" of `{part.split}`" if part.split else ""
+            remarks.append(f"{num_no_photos + num_no_masks} files{where} that are no pictures are left out")
+        pairings.append(pair(photos, masks))
+        problems += pairing_problems(pairings[-1], raw_dir)
+    mask_paths = [mask_path for pairing in pairings for _, mask_path in pairing.pairs.values()]
+    convention = decide_convention(mask_paths, options.task, options.colours)
+    items = _items(parts, pairings, convention, options)
+    return Scan(items, problems, [*remarks, convention.note] if convention.note else remarks)
+
+
+def pairing_problems(pairing: Pairing, raw_dir: Path) -> list[Problem]:
+    """Return what could not be paired as problems."""
+    problems = [Problem("photo without a mask", _relative(path, raw_dir)) for path in pairing.lone_photos]
+    problems += [Problem("mask without a photo", _relative(path, raw_dir)) for path in pairing.lone_masks]
+    for several in pairing.ambiguous:
+        names = ", ".join(path.name for path in several)
+        problems.append(Problem("several files of one stem", _relative(several[0], raw_dir), names))
+    return problems
+
+
+def _items(
+    parts: Sequence[_Part], pairings: Sequence[Pairing], convention: Convention, options: SourceOptions
+) -> list[Item]:
+    times = Counter(name for pairing in pairings for name in pairing.pairs)
+    # Numbering often starts anew in every split; then all names carry theirs.
+    with_split = any(num > 1 for num in times.values())
+    return [
+        Item(
+            f"{part.split}/{name}" if with_split else name,
+            photo_path,
+            mask_path,
+            partial(read_mask, mask_path, convention, options.task),
+            part.split,
+        )
+        for part, pairing in zip(parts, pairings, strict=True)
+        for name, (photo_path, mask_path) in pairing.pairs.items()
+    ]
+
+
+def _parts(raw_dir: Path) -> list[_Part]:
+    """Find the pairs of folders, in the order train, val, test."""
+    mask_dir = _mask_dir(raw_dir)
+    if (raw_dir / PHOTO_DIR).is_dir() and mask_dir:
+        return _inner_splits(raw_dir / PHOTO_DIR, mask_dir) or [_Part(None, raw_dir / PHOTO_DIR, mask_dir)]
+    found = []
+    for split_dir in _split_dirs(raw_dir):
+        mask_dir = _mask_dir(split_dir)
+        if (split_dir / PHOTO_DIR).is_dir() and mask_dir:
+            found.append(_Part(SPLIT_NAMES[split_dir.name.lower()], split_dir / PHOTO_DIR, mask_dir))
+    return found
+
+
+def _inner_splits(photo_dir: Path, mask_dir: Path) -> list[_Part]:
+    """Find ``images/train`` with ``masks/train``...: only if photos lie nowhere else in ``images``."""
+    from seglab.data.images import IMAGE_SUFFIXES
+
+    split_dirs = _split_dirs(photo_dir)
+    inside = {split_dir.name for split_dir in split_dirs}
+    pictures, _ = pictures_by_name(photo_dir, IMAGE_SUFFIXES)
+    if any(name.split("/")[0] not in inside for name in pictures):
+        return []
+    return [_Part(SPLIT_NAMES[dir.name.lower()], dir, mask_dir / dir.name) for dir in split_dirs]
+
+
+def _split_dirs(dir: Path) -> list[Path]:
+    order = list(SPLIT_NAMES)
+    found = [path for path in dir.iterdir() if path.name.lower() in SPLIT_NAMES and path.is_dir()]
+    return sorted(found, key=lambda path: order.index(path.name.lower()))
+
+
+def _mask_dir(dir: Path) -> Path | None:
+    return next((dir / name for name in MASK_DIRS if (dir / name).is_dir()), None)
+
+
+def _remarks(parts: Sequence[_Part]) -> list[str]:
+    remarks = []
+    for part in parts:
+        parent = part.mask_dir.parent if part.mask_dir.name in MASK_DIRS else part.mask_dir.parent.parent
+        if all((parent / name).is_dir() for name in MASK_DIRS):
+            remarks.append(f"both `masks` and `labels` are in `{parent}`: `masks` is used")
+    splits = [part.split for part in parts if part.split]
+    if splits:
+        remarks.append(f"the source's own splits are kept: {', '.join(dict.fromkeys(splits))}")
+    return list(dict.fromkeys(remarks))
+
+
+def _relative(path: Path, raw_dir: Path) -> str:
+    return path.relative_to(raw_dir).as_posix()
