@@ -4,10 +4,11 @@ Pixel centres lie at half-integers throughout, and only what lies in the photo's
 the padding holds never leaks in. Shapes: K classes, H W the photo, h w the grid.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, cast
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -19,6 +20,11 @@ __all__ = ["Placement", "fit_image", "fit_labels", "place", "unfit_labels", "unf
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
+Window = tuple[slice, slice]
+Taps = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Floats]
+
+TILE_HW: Final = (64, 128)
+"""Photo pixels that are brought back at once."""
 
 
 @dataclass(frozen=True)
@@ -75,47 +81,115 @@ def unfit_labels(logits_Khw: Floats, placement: Placement) -> Pixels:
     """Bring logits back to the photo and take the class of the largest.
 
     Logits grow bilinearly; where the photo is smaller than its box they are averaged over each photo pixel's area. Of
-    equal logits the lower class wins. Works class by class, so memory does not grow with K.
+    equal logits the lower class wins. Memory does not grow with K: see :func:`_tiles`.
 
     Returns:
         HW uint8 class ids of ``placement.source_hw``.
     """
-    box_Khw = _box(logits_Khw, placement)
-    if len(box_Khw) == 2:
-        difference_HW = resize_image(box_Khw[1] - box_Khw[0], placement.source_hw)
-        labels_HW: Pixels = (difference_HW > 0).view(np.uint8)
-        return labels_HW
-    labels_HW = np.zeros(placement.source_hw, np.uint8)
-    best_HW = resize_image(box_Khw[0], placement.source_hw)
-    for index in range(1, len(box_Khw)):
-        logits_HW = resize_image(box_Khw[index], placement.source_hw)
-        np.copyto(labels_HW, index, where=logits_HW > best_HW)
-        np.maximum(best_HW, logits_HW, out=best_HW)
+    labels_HW: Pixels = np.empty(placement.source_hw, np.uint8)
+    for window, classes, tile_KHW in _tiles(logits_Khw, placement, margin=0):
+        labels_hw = labels_HW[window]
+        labels_hw[:] = classes[0]
+        if len(classes) > 1:
+            best_hw = tile_KHW[0]
+            for index, values_HW in zip(classes[1:], tile_KHW[1:], strict=True):
+                np.copyto(labels_hw, index, where=values_HW > best_hw)
+                np.maximum(best_hw, values_HW, out=best_hw)
     return labels_HW
 
 
 def unfit_probs(logits_Khw: Floats, placement: Placement, classes: Sequence[int]) -> Floats:
     """Bring logits back to the photo, and sum the softmax probabilities of some classes.
 
+    Classes that are less than e^-10 (5e-5) as likely as another all over a neighbourhood count as impossible there.
+
     Returns:
         HW float32 in 0..1 of ``placement.source_hw``.
     """
-    box_Khw = _box(logits_Khw, placement)
-    chosen = sorted(set(classes))
-    # Softmax does not change when the same plane is taken from all logits. Taking the largest keeps exp from
-    # overflowing; classes that are e^-60 as likely as the best need not be told apart, and so the sum cannot vanish.
-    shifted_Khw = np.maximum(box_Khw - box_Khw.max(axis=0), np.float32(-60))
-    total_HW: Any = np.zeros(placement.source_hw, np.float32)
-    kept_HW: Any = np.zeros(placement.source_hw, np.float32)
-    for index, shifted_hw in enumerate(shifted_Khw):
-        weight_HW = np.exp(resize_image(shifted_hw, placement.source_hw))
-        total_HW += weight_HW
-        if index in chosen:
-            kept_HW += weight_HW
-    probs_HW: Floats = np.divide(kept_HW, total_HW, out=kept_HW)
+    wanted = set(classes)
+    probs_HW: Floats = np.empty(placement.source_hw, np.float32)
+    for window, candidates, tile_KHW in _tiles(logits_Khw, placement, margin=10):
+        kept = np.array([index in wanted for index in candidates])
+        if kept.all() or not kept.any():
+            probs_HW[window] = kept[0]
+            continue
+        # Softmax is the same whatever is taken from all logits. This keeps the sum over 1 and exp from overflowing.
+        shift = tile_KHW.min(axis=(1, 2)).max()
+        weights_KHW = np.exp(tile_KHW - (shift if tile_KHW.max() - shift < 80 else tile_KHW.max(axis=0)))
+        sum_HW = weights_KHW[kept].sum(axis=0)
+        np.divide(sum_HW, sum_HW + weights_KHW[~kept].sum(axis=0), out=probs_HW[window])
     return probs_HW
 
 
+def _tiles(logits_Khw: Floats, placement: Placement, *, margin: float) -> Iterator[tuple[Window, list[int], Floats]]:
+    """Bring logits to the photo's size tile by tile, leaving out the classes that cannot matter there.
+
+    Every value of a tile is a weighted mean of the logits in a small window of the grid. So a class whose maximum in
+    the window lies more than ``margin`` under another's minimum does so in the whole tile. Most tiles of real masks
+    have one class left, and then nothing is computed.
+
+    Yields:
+        The tile's place in the photo, the classes left, ascending, and their values (none if only one is left).
+    """
+    grid_Khw = _box(logits_Khw, placement)
+    num_classes, height, width = grid_Khw.shape
+    columns = _taps(width, placement.source_hw[1], TILE_HW[1])
+    for rows_out, rows_in, row_taps in _taps(height, placement.source_hw[0], TILE_HW[0]):
+        band_Khw = grid_Khw[:, rows_in]
+        lowest_Kw, highest_Kw = band_Khw.min(axis=1), band_Khw.max(axis=1)
+        flat = np.ascontiguousarray(band_Khw).reshape(-1, width)
+        band_KhW = _stretch_columns(flat, placement.source_hw[1]).reshape(num_classes, -1, placement.source_hw[1])
+        for columns_out, columns_in, _ in columns:
+            floor = lowest_Kw[:, columns_in].min(axis=1).max()
+            hopeless = highest_Kw[:, columns_in].max(axis=1) < floor - margin
+            classes = np.flatnonzero(~hopeless).tolist()
+            tile_KHW = np.empty((0, 0, 0), np.float32)
+            if len(classes) > 1:
+                tile_KHW = _stretch_rows(band_KhW[:, :, columns_out], classes, row_taps)
+            yield (rows_out, columns_out), classes, tile_KHW
+
+
 def _box(logits_Khw: Floats, placement: Placement) -> Floats:
+    """Cut out what belongs to the photo; an axis on which the photo is smaller than that is averaged down to it."""
     top, left, height, width = placement.box
-    return np.ascontiguousarray(logits_Khw[:, top : top + height, left : left + width], dtype=np.float32)
+    box_Khw = np.ascontiguousarray(logits_Khw[:, top : top + height, left : left + width], dtype=np.float32)
+    target_hw = min(height, placement.source_hw[0]), min(width, placement.source_hw[1])
+    if target_hw == (height, width):
+        return box_Khw
+    return np.stack([resize_image(box_hw, target_hw) for box_hw in box_Khw])
+
+
+def _stretch_columns(rows: Floats, width: int) -> Floats:
+    if rows.shape[1] == width:
+        return rows
+    stretched: Any = cv2.resize(rows, (width, len(rows)), interpolation=cv2.INTER_LINEAR)
+    return cast(Floats, stretched)
+
+
+def _stretch_rows(band_KhW: Floats, classes: list[int], taps: Taps) -> Floats:
+    above, below, share = taps
+    stretched_KHW: Floats = np.empty((len(classes), len(above), band_KhW.shape[2]), np.float32)
+    for index, values_HW in zip(classes, stretched_KHW, strict=True):
+        start_HW = band_KhW[index][above]
+        np.subtract(band_KhW[index][below], start_HW, out=values_HW)
+        values_HW *= share
+        values_HW += start_HW
+    return stretched_KHW
+
+
+def _taps(num_in: int, num_out: int, tile: int) -> list[tuple[slice, slice, Taps]]:
+    """Return, tile by tile, the outputs, the samples they are made of, and the two taps of each output in those.
+
+    Linear with half-pixel centres; the border is repeated.
+    """
+    tiles = []
+    for start in range(0, num_out, tile):
+        stop = min(num_out, start + tile)
+        centres = np.clip((np.arange(start, stop) + 0.5) * (num_in / num_out) - 0.5, 0, num_in - 1)
+        above = centres.astype(np.intp)
+        below = np.minimum(above + 1, num_in - 1)
+        share = (centres - above).astype(np.float32)[:, None]
+        first = int(above[0])
+        taps = (above - first, below - first, share)
+        tiles.append((slice(start, stop), slice(first, int(below[-1]) + 1), taps))
+    return tiles

@@ -159,9 +159,13 @@ def resize_image(image: Array, size_hw: tuple[int, int]) -> Array:
     height, width = size_hw
     if image.shape[:2] == (height, width):
         return image.copy()
-    narrow = min(width, image.shape[1]), min(height, image.shape[0])
     resized: Any = image
-    if narrow != image.shape[1::-1]:
+    # Halving first is many times faster than one large area average, and the same but for rounding at even sizes.
+    while max(halved := (resized.shape[0] // 4 // height, resized.shape[1] // 4 // width)):
+        shape = [(side + 1) // 2 if by else side for side, by in zip(resized.shape, halved, strict=False)]
+        resized = cv2.resize(resized, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+    narrow = min(width, resized.shape[1]), min(height, resized.shape[0])
+    if narrow != resized.shape[1::-1]:
         resized = cv2.resize(resized, narrow, interpolation=cv2.INTER_AREA)
     if narrow != (width, height):
         resized = cv2.resize(resized, (width, height), interpolation=cv2.INTER_LINEAR)
