@@ -114,12 +114,14 @@ class _Fitted:
 def _read(predictor: "Predictor", dataset: "Dataset", sample: "Sample") -> _Fitted | Failure:
     from seglab.data.images import read_labels, read_photo
 
+    what = "photo"
     try:
-        photo = read_photo(dataset.image_path(sample))
+        image = read_photo(dataset.image_path(sample)).image
+        what = "labels"
         truth = read_labels(dataset.label_path(sample))
     except (DataError, OSError) as error:
-        return Failure(sample.id, str(error))
-    return _Fitted(sample.id, truth, *predictor.fit(photo.image))
+        return Failure(sample.id, f"{what}: {error}")
+    return _Fitted(sample.id, truth, *predictor.fit(image))
 
 
 def _run(

@@ -126,15 +126,17 @@ def _score(task: Task, pair: _Pair) -> tuple[Matrix, int] | str:
     """Return the matrix and the number of ignored pixels, or what is wrong."""
     from seglab.data.images import read_labels
 
+    what = "truth"
     try:
         truth = read_labels(pair.truth)
-    except (DataError, OSError) as error:
-        return f"truth: {error}"
-    try:
+        what = "prediction"
         prediction = np.zeros_like(truth) if pair.prediction is None else read_labels(pair.prediction)
-        return compare(truth, _white_as_one(prediction, task), task.num_classes)
     except (DataError, OSError) as error:
-        return str(error)
+        return f"{what}: {error}"
+    try:
+        return compare(truth, _white_as_one(prediction, task), task.num_classes)
+    except DataError as error:
+        return error.message
 
 
 def _white_as_one(prediction: NDArray[np.uint8], task: Task) -> NDArray[np.uint8]:
