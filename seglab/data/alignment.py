@@ -65,9 +65,10 @@ def turn_upright(labels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint
 
 
 def _same_shape(a_hw: tuple[int, int], b_hw: tuple[int, int]) -> bool:
-    """Tell whether one is a resized version of the other: within the tolerance, or a pixel for small ones."""
+    """Tell whether one is a resized version of the other, give or take the rounding of its sides to whole pixels."""
     (height, width), (other_height, other_width) = a_hw, b_hw
-    slack = max(ASPECT_TOLERANCE * width * other_height, height, other_height)
+    rounding = max(height + width, other_height + other_width) / 2
+    slack = max(ASPECT_TOLERANCE * width * other_height, rounding)
     return abs(height * other_width - width * other_height) <= slack
 
 
