@@ -57,11 +57,14 @@ def evaluate(
 
     [bold]seglab evaluate --pred masks --gt truth --task face --json > scores.json[/bold]
 
-    [bold]seglab evaluate --model runs/a --data prepared/face --fail-under miou=0.6 --fail-under f1.eyes=0.7[/bold]
+    [bold]seglab evaluate --model runs/a --data prepared/face --fail-under f1.eyes=0.7[/bold]
 
-    Scores count pixels at the photos' own size over the whole split. What is in neither truth nor prediction has no
-    score and is in no mean. Metrics: miou (background included), miou_foreground, mean_f1, pixel_accuracy,
-    mean_accuracy, fwiou; iou.X, f1.X, precision.X, recall.X of a class or region X; level.L.iou of a hierarchy level L.
+    Pixels are counted over the whole split, at the photos' own size.
+    What is in neither truth nor prediction has no score and is in no mean.
+
+    Metrics: miou (background included), miou_foreground, mean_f1,
+    pixel_accuracy, mean_accuracy, fwiou; iou.X, f1.X, precision.X,
+    recall.X of a class or region X; level.L.iou of a hierarchy level L.
     """
     from seglab.evaluation.gates import check_gates, parse_gates
 

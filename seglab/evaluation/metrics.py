@@ -11,14 +11,16 @@ Shapes: G groups (classes, then regions), K classes, ``...`` any leading axes su
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seglab.errors import unknown
-from seglab.evaluation.confusion import Matrix
 from seglab.tasks import Task
+
+if TYPE_CHECKING:
+    from seglab.evaluation.confusion import Matrix
 
 __all__ = [
     "MEASURES",
@@ -63,7 +65,7 @@ def groups(task: Task) -> tuple[str, ...]:
     return (*task.classes, *task.regions)
 
 
-def count(matrix: Matrix, task: Task) -> Counts:
+def count(matrix: "Matrix", task: Task) -> Counts:
     """Count true positives, false positives and false negatives of every class and region.
 
     With the 0/1 membership matrix M of the groups: ``tp = diag(M C M^T)``, and the rest of the rows and columns.
@@ -242,7 +244,7 @@ class Scores:
 _HEADLINE: Final = ("miou", "miou_foreground", "mean_f1", "pixel_accuracy", "mean_accuracy", "fwiou")
 
 
-def summarize(matrix: Matrix, task: Task, *, num_ignored: int = 0) -> Scores:
+def summarize(matrix: "Matrix", task: Task, *, num_ignored: int = 0) -> Scores:
     """Score a confusion matrix.
 
     Args:
