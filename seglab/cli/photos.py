@@ -1,0 +1,172 @@
+"""What predict and cutout share on the command line: options for photos, and telling what became of them."""
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from seglab.cli.console import escape, note, print_json, progress
+from seglab.errors import ExitCode, Interrupted
+
+if TYPE_CHECKING:
+    from seglab.inference.flow import Done, Outcome, Run
+    from seglab.inference.inputs import Failure
+
+__all__ = [
+    "BatchSizeOption",
+    "FailFastOption",
+    "KeepExtOption",
+    "MaxPixelsOption",
+    "OutOption",
+    "OverwriteOption",
+    "PhotosArgument",
+    "SkipExistingOption",
+    "report",
+]
+
+PhotosArgument = Annotated[
+    list[str],
+    typer.Argument(
+        help="Photos: files, folders (searched through), patterns in quotes, or @LIST with a path a line.",
+        metavar="PHOTOS...",
+        show_default=False,
+    ),
+]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", "-o", help="Folder to write to, or a file for one photo.", metavar="DIR|FILE")
+]
+BatchSizeOption = Annotated[int, typer.Option("--batch-size", min=1, help="Photos through the network at once.")]
+KeepExtOption = Annotated[bool, typer.Option("--keep-ext", help="Name outputs a.jpg.png rather than a.png.")]
+SkipExistingOption = Annotated[
+    bool, typer.Option("--skip-existing", help="Leave photos alone that an earlier run has finished in the same way.")
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files in the way, even if they are not outputs of this command.")
+]
+FailFastOption = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first photo that fails.")]
+MaxPixelsOption = Annotated[
+    int | None, typer.Option("--max-pixels", min=1, help="Refuse photos of more pixels. [default: 178956970]")
+]
+
+NUM_NAMED = 5
+"""How many photos are named where the count says the rest; failures are all named."""
+
+
+def report(run: "Run", *, json: bool, fail_fast: bool, device: str) -> int:
+    """Work through a run, showing progress, and tell at the end what became of it.
+
+    Args:
+        run: What to do.
+        json: Whether to write a line of JSON a photo to stdout as it is finished.
+        fail_fast: Whether to stop at the first failure.
+        device: A description of where the work is done.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        Interrupted: If a signal ended the run; what is finished by then is whole and stays.
+    """
+    if run.predictor is not None:
+        engine = run.predictor.engine
+        note(f"{escape(engine.name)} on {escape(device)}: {escape(engine.reason)}")
+    tally = _Tally(len(run.plan.items))
+    try:
+        with contextlib.closing(run.outcomes), progress(tally.total, "photos") as bar:
+            for outcome in run.outcomes:
+                tally.add(outcome)
+                if json:
+                    print_json(_to_dict(outcome))
+                bar.advance(1, outcome.path.name)
+                if fail_fast and tally.failures:
+                    break
+    except Exception:
+        tally.tell(run.plan.out_dir)
+        raise
+    except BaseException as error:
+        tally.tell(run.plan.out_dir)
+        code = ExitCode.INTERRUPTED if isinstance(error, KeyboardInterrupt) else ExitCode.TERMINATED
+        text = f"stopped by a signal after {tally.num_seen} of {tally.total} photos"
+        raise Interrupted(text, "the same command with `--skip-existing` does the rest", exit_code=code) from error
+    tally.tell(run.plan.out_dir)
+    return int(ExitCode.PARTIAL if tally.failures else ExitCode.DONE)
+
+
+class _Tally:
+    """Counts what became of photos, and remembers the names that a person needs to see."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.num_seen = self.num_skipped = 0
+        self.failures: list[Failure] = []
+        self._done: list[Path] = []
+        self._empty: list[Path] = []
+        self._notes: dict[str, list[Path]] = {}
+        self._start_s = time.monotonic()
+
+    def add(self, outcome: "Outcome") -> None:
+        from seglab.inference.flow import Done
+        from seglab.inference.inputs import Failure
+
+        self.num_seen += 1
+        if isinstance(outcome, Failure):
+            self.failures.append(outcome)
+        elif isinstance(outcome, Done):
+            self._done.extend(outcome.outputs.values())
+            self._add_done(outcome)
+        else:
+            self.num_skipped += 1
+
+    def _add_done(self, done: "Done") -> None:
+        if not done.found:
+            self._empty.append(done.path)
+        for text in done.notes:
+            self._notes.setdefault(text, []).append(done.path)
+
+    def tell(self, out_dir: Path | None) -> None:
+        """Say it all on stderr: good news first, failures last, where they are seen."""
+        seconds = time.monotonic() - self._start_s
+        num_done = self.num_seen - self.num_skipped - len(self.failures)
+        where = f"{out_dir}{os.sep}" if out_dir is not None else _names(self._done)
+        skipped = f", {self.num_skipped} finished earlier" if self.num_skipped else ""
+        note(f"{num_done} {_photos(num_done)} in {seconds:.1f} s{skipped}" + (f": {escape(where)}" if where else ""))
+        for text, paths in self._notes.items():
+            note(f"{escape(text)}: {escape(_names(paths))}")
+        if self._empty:
+            note(f"nothing found in {len(self._empty)}: {escape(_names(self._empty))}")
+        if self.failures:
+            note(f"[bold]{len(self.failures)} failed:[/bold]")
+        for failure in self.failures:
+            note(f"  {escape(failure.path)}: {escape(failure.reason)}")
+
+
+def _photos(count: int) -> str:
+    return "photo" if count == 1 else "photos"
+
+
+def _names(paths: list[Path]) -> str:
+    named = ", ".join(f"`{path}`" for path in paths[:NUM_NAMED])
+    return f"{named} and {len(paths) - NUM_NAMED} more" if len(paths) > NUM_NAMED else named
+
+
+def _to_dict(outcome: "Outcome") -> dict[str, Any]:
+    from seglab.inference.flow import Done
+    from seglab.inference.inputs import Failure
+
+    if isinstance(outcome, Failure):
+        return {"input": _text(outcome.path), "error": outcome.reason}
+    outputs = {form: _text(path) for form, path in outcome.outputs.items()}
+    values: dict[str, Any] = {"input": _text(outcome.path), "outputs": outputs}
+    if not isinstance(outcome, Done):
+        return {**values, "skipped": True}
+    height, width = outcome.size_hw
+    values |= {"height": height, "width": width, "found": outcome.found, **outcome.facts}
+    return {**values, "notes": list(outcome.notes), "ms": round(outcome.ms, 1)}
+
+
+def _text(path: Path) -> str:
+    """Return a path as text that any encoding of JSON can hold: bytes that are no UTF-8 become escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

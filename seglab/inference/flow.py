@@ -1,0 +1,196 @@
+"""The road that predict and cutout share: read and fit ahead > batch > engine > finish and write behind.
+
+Failures travel as values. The order of results is the order of inputs, and no more photos are in memory than the
+workers need, however many there are.
+"""
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seglab.data.geometry import Placement
+from seglab.data.images import MAX_PIXELS, ImageError, Photo, read_photo
+from seglab.device import num_threads
+from seglab.errors import DataError
+from seglab.inference.inputs import Failure
+from seglab.inference.ledger import Ledger, Stamp, make_dir, stamp
+from seglab.inference.plan import Job, Plan, Skipped
+from seglab.inference.predictor import Predictor
+from seglab.pipeline import ahead
+
+__all__ = ["Answer", "Done", "Outcome", "Run", "run", "workers_for"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A photo and what the network said about it: all that an output is made of."""
+
+    photo: Photo
+    logits_KHW: NDArray[np.float32]
+    """On the model's grid."""
+    placement: Placement
+    """Where the photo lies on that grid."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A photo whose outputs are written."""
+
+    path: Path
+    outputs: Mapping[str, Path]
+    size_hw: tuple[int, int]
+    ms: float
+    """Milliseconds of work: decoding, its share of the network's batch, finishing, writing."""
+    found: bool
+    """Whether anything but background is in the answer."""
+    notes: tuple[str, ...] = ()
+    """What reading did to the photo that one may want to know."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What was measured, as plain JSON values."""
+
+
+Outcome = Done | Skipped | Failure
+Finish = Callable[[Job, Answer], tuple[bool, dict[str, Any]]]
+"""Writes a photo's outputs; returns whether anything was found, and what was measured."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    job: Job
+    photo: Photo
+    pixels_HWC: NDArray[np.uint8]
+    placement: Placement
+    stamp: Stamp
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Answered:
+    read: _Read
+    answer: Answer
+    seconds: float
+
+
+def workers_for(num_cpus: int | None = None) -> int:
+    """Return how many threads may read ahead and write behind beside the network; 0 means none.
+
+    The network has a thread a CPU itself: on two CPUs, threads beside it cost more than they hide.
+    """
+    cpus = num_threads() if num_cpus is None else num_cpus
+    return 0 if cpus <= 2 else min(4, cpus // 2)
+
+
+def run(
+    plan: Plan,
+    predictor: Predictor,
+    finish: Finish,
+    ledger: Ledger,
+    *,
+    max_pixels: int | None = None,
+    workers: int | None = None,
+) -> Generator[Outcome, None, None]:
+    """Do a plan, yielding what became of each input, in order, as soon as it is known.
+
+    Args:
+        plan: What to do.
+        predictor: The model.
+        finish: Makes and writes the outputs of one photo; runs in a thread.
+        ledger: Of the plan's output folder; finished photos are recorded in it.
+        max_pixels: Larger photos fail before they are decoded; :data:`MAX_PIXELS` by default.
+        workers: Threads for each end of the road; chosen by the number of CPUs by default.
+
+    Raises:
+        DataError: If outputs cannot be written, or the model is broken. What is finished by then stays.
+    """
+    count = workers_for() if workers is None else workers
+    read = ahead(lambda item: _read(item, predictor, max_pixels or MAX_PIXELS), plan.items, workers=count)
+    answered = _answered(read, predictor)
+    yield from ahead(lambda item: _finished(item, finish, ledger), answered, workers=count)
+
+
+def _read(item: Job | Skipped | Failure, predictor: Predictor, max_pixels: int) -> _Read | Skipped | Failure:
+    if not isinstance(item, Job):
+        return item
+    start_s = time.perf_counter()
+    try:
+        photo_stamp = stamp(item.path)
+        photo = read_photo(item.path, max_pixels=max_pixels)
+        pixels_HWC, placement = predictor.fit(photo.image)
+    except ImageError as error:
+        return Failure(item.path, error.message)
+    except MemoryError:
+        return Failure(item.path, "too large for the memory")
+    except OSError as error:
+        return Failure(item.path, (error.strerror or str(error)).lower())
+    return _Read(item, photo, pixels_HWC, placement, photo_stamp, time.perf_counter() - start_s)
+
+
+def _answered(
+    items: Iterable[_Read | Skipped | Failure], predictor: Predictor
+) -> Iterator[_Answered | Skipped | Failure]:
+    """Send photos through the engine in batches; whatever is no photo keeps its place among them."""
+    waiting: list[_Read | Skipped | Failure] = []
+    num_photos = 0
+    for item in items:
+        waiting.append(item)
+        num_photos += isinstance(item, _Read)
+        # What fails at the start of a batch waits for nothing.
+        if num_photos in (0, predictor.batch_size):
+            yield from _batch(waiting, predictor)
+            waiting, num_photos = [], 0
+    yield from _batch(waiting, predictor)
+
+
+def _batch(items: list[_Read | Skipped | Failure], predictor: Predictor) -> Iterator[_Answered | Skipped | Failure]:
+    photos = [item for item in items if isinstance(item, _Read)]
+    if not photos:
+        yield from (item for item in items if not isinstance(item, _Read))
+        return
+    start_s = time.perf_counter()
+    logits_BKHW = predictor.run(np.stack([photo.pixels_HWC for photo in photos]))
+    seconds = (time.perf_counter() - start_s) / len(photos)
+    logits = iter(logits_BKHW)
+    for item in items:
+        if isinstance(item, _Read):
+            yield _Answered(item, Answer(item.photo, next(logits), item.placement), item.seconds + seconds)
+        else:
+            yield item
+
+
+def _finished(item: _Answered | Skipped | Failure, finish: Finish, ledger: Ledger) -> Outcome:
+    if not isinstance(item, _Answered):
+        return item
+    start_s = time.perf_counter()
+    job = item.read.job
+    try:
+        for path in job.outputs.values():
+            make_dir(path.parent)
+        found, facts = finish(job, item.answer)
+    except DataError as error:
+        # A disk that is full or read-only ends the run; a picture that its format cannot hold does not.
+        if isinstance(error.__cause__, OSError):
+            raise
+        return Failure(job.path, error.message)
+    except MemoryError:
+        return Failure(job.path, "too large for the memory")
+    ledger.add(job, item.read.stamp)
+    photo = item.answer.photo
+    milliseconds = 1000 * (item.seconds + time.perf_counter() - start_s)
+    height, width = photo.image.shape[:2]
+    return Done(job.path, job.outputs, (height, width), milliseconds, found, photo.notes, facts)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that is ready to go."""
+
+    plan: Plan
+    predictor: Predictor | None
+    """The model; None if there is nothing left for it to do."""
+    outcomes: Generator[Outcome, None, None]
+    """What becomes of each input, in order; the work is done as this is iterated."""

@@ -1,0 +1,224 @@
+"""From coarse probabilities to an alpha at the photo's full resolution, and from mixed colours to clean ones.
+
+Filters run at a working size, as their results are smooth; what they found is looked up for the pixels along edges
+only, so that time and memory beyond the photo's own follow the length of the edges.
+
+Shapes: H W the photo, h w the working size, C channels, N pixels along edges.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from seglab.data.images import resize_image
+
+__all__ = ["decontaminate", "feather", "guided_filter", "soft_alpha", "working_hw"]
+
+Uint8 = NDArray[np.uint8]
+Float32 = NDArray[np.float32]
+Points = tuple[NDArray[np.intp], NDArray[np.intp]]
+"""Rows and columns of N pixels."""
+
+WORK_SIDE: Final = 1024
+"""Longest side of the working size in pixels."""
+EPS: Final = 1e-4
+"""Variance of the guide (0..1) below which a patch counts as flat."""
+SURE: Final = 0.05
+"""Probabilities this near to 0 or 1 are as good as certain."""
+CHUNK_PIXELS: Final = 2**20
+"""How many pixels of the photo are looked at in one go."""
+
+
+def working_hw(source_hw: tuple[int, int], longest: int = WORK_SIDE) -> tuple[int, int]:
+    """Return a size of the same shape as a photo: its own, or reduced until the longest side fits."""
+    scale = min(1.0, longest / max(source_hw))
+    return max(1, round(source_hw[0] * scale)), max(1, round(source_hw[1] * scale))
+
+
+def soft_alpha(image: Uint8, probs_hw: Float32, *, reach: float) -> Uint8:
+    """Return an alpha whose edges follow the photo's own.
+
+    A fast guided filter: the coefficients are found at the working size, then looked up for and applied to the photo's
+    full-size pixels. Where the probabilities are certain as far as ``reach``, the alpha is exactly 0 or 255. Far from
+    where they cross 1/2 they count as certain: no haze where the network hesitates, no holes, and nothing at all if no
+    probability is over 1/2.
+
+    Args:
+        image: HWC RGB.
+        probs_hw: Probability of the foreground, 0..1, at a working size of the same shape as the photo.
+        reach: How far an edge may lie from where the probabilities have it, in pixels of ``probs_hw``: about one cell
+            of the model's grid.
+
+    Returns:
+        HW, 0..255.
+
+    References:
+        He, Sun: Fast Guided Filter, arXiv:1505.00996. He, Sun, Tang: Guided Image Filtering, TPAMI 2013,
+        doi:10.1109/TPAMI.2012.213.
+    """
+    radius = max(1, math.ceil(reach))
+    floor_hw, ceiling_hw = _bounds(probs_hw, radius)
+    alpha_HW: Uint8 = _grown(np.rint(255 * ceiling_hw).astype(np.uint8), image.shape[:2])
+    open_HW = _grown(((ceiling_hw > 0) & (floor_hw < 1)).view(np.uint8) * np.uint8(255), image.shape[:2])
+    guide_hwC = resize_image(image, (probs_hw.shape[0], probs_hw.shape[1])).astype(np.float32) / np.float32(255)
+    slope_hwC, offset_hw = guided_filter(guide_hwC, probs_hw, radius=radius, eps=EPS)
+    planes = [cv2.merge([*cv2.split(slope_hwC / 255), offset_hw]), cv2.merge([floor_hw, ceiling_hw])]
+    for points in _points(open_HW):
+        fit_N4, bounds_N2 = (_sample(plane, points, image.shape[:2]) for plane in planes)
+        alpha_N = _certain(np.einsum("nc,nc->n", fit_N4[:, :3], image[points].astype(np.float32)) + fit_N4[:, 3])
+        alpha_HW[points] = np.rint(255 * np.clip(alpha_N, bounds_N2[:, 0], bounds_N2[:, 1]))
+    return alpha_HW
+
+
+def guided_filter(guide_hwC: Float32, target_hw: Float32, *, radius: int, eps: float) -> tuple[Float32, Float32]:
+    """Fit ``target = slope . guide + offset`` in every window, and average the fits that cover a pixel.
+
+    Args:
+        guide_hwC: Three channels, 0..1.
+        target_hw: What to fit.
+        radius: The windows are squares of 2 radius + 1.
+        eps: Added to the guide's variances; larger values smooth more.
+
+    Returns:
+        slope_hwC and offset_hw.
+    """
+    # Centred on 0, the products keep more of float32's digits.
+    guide = [plane - np.float32(0.5) for plane in cv2.split(guide_hwC)]
+    means = [_mean(plane, radius) for plane in guide]
+    target_mean = _mean(target_hw, radius)
+    covariances = [
+        _mean(plane * target_hw, radius) - mean * target_mean for plane, mean in zip(guide, means, strict=True)
+    ]
+    variances = {}
+    for i, j in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)):
+        variances[i, j] = _mean(guide[i] * guide[j], radius) - means[i] * means[j]
+        if i == j:
+            variances[i, j] += np.float32(eps)
+    slopes = _solve(variances, covariances)
+    offset_hw = target_mean - sum(slope * mean for slope, mean in zip(slopes, means, strict=True))
+    slopes = [_mean(slope, radius) for slope in slopes]
+    offset_hw = _mean(offset_hw, radius) - np.float32(0.5) * sum(slopes)
+    slope_hwC: Float32 = cv2.merge(slopes)
+    return slope_hwC, offset_hw
+
+
+def decontaminate(image: Uint8, alpha: Uint8) -> Uint8:
+    """Return the photo with the background's colour taken out of pixels that are partly transparent.
+
+    What is opaque keeps its colours to the bit; what is wholly transparent becomes black, so nothing of the background
+    stays in the file.
+
+    Args:
+        image: HWC RGB.
+        alpha: HW, 0..255.
+
+    References:
+        Forte: Approximate Fast Foreground Colour Estimation, ICIP 2021, doi:10.1109/ICIP42928.2021.9506164. Here the
+        blurs run at reduced sizes, as they are smooth; the last step, which restores detail, runs at full size.
+    """
+    clean_HWC: Uint8 = np.zeros_like(image)
+    cv2.copyTo(image, alpha, clean_HWC)
+    mixed_HW: Any = cv2.inRange(alpha, 1, 254)
+    if not cv2.hasNonZero(mixed_HW):
+        return clean_HWC
+    colours_hwC = _both_colours(image, alpha)
+    for points in _points(mixed_HW):
+        alpha_N1 = (alpha[points].astype(np.float32) / 255)[:, None]
+        foreground_NC, background_NC = (_sample(colours, points, image.shape[:2]) for colours in colours_hwC)
+        rest_NC = image[points] - alpha_N1 * foreground_NC - (1 - alpha_N1) * background_NC
+        clean_HWC[points] = np.rint(np.clip(foreground_NC + alpha_N1 * rest_NC, 0, 255))
+    return clean_HWC
+
+
+def feather(alpha: Uint8, width: float) -> Uint8:
+    """Return an alpha whose edges fade over about ``width`` pixels, half on each side."""
+    side = max(1, round(width / 2))
+    faded: Any = alpha
+    for _ in range(2):
+        faded = cv2.blur(faded, (side, side), borderType=cv2.BORDER_REPLICATE)
+    result: Uint8 = faded
+    return result
+
+
+def _both_colours(image: Uint8, alpha: Uint8) -> tuple[Float32, Float32]:
+    """Return what the foreground and the background would look like alone, at the working size.
+
+    Two steps of Forte's method, a wide one at a quarter of the working size and a narrow one: local means of each
+    colour, then for the foreground what the photo says beyond them.
+    """
+    foreground_hwC = background_hwC = None
+    for side, radius in ((WORK_SIDE // 4, 22), (WORK_SIDE, 6)):
+        work_hw = working_hw((image.shape[0], image.shape[1]), side)
+        image_hwC = resize_image(image, work_hw).astype(np.float32)
+        alpha_hwC = cv2.merge([resize_image(alpha, work_hw).astype(np.float32) / 255] * 3)
+        if foreground_hwC is None or background_hwC is None:
+            foreground_hwC = background_hwC = image_hwC
+        foreground_hwC, background_hwC = (_grown(colours, work_hw) for colours in (foreground_hwC, background_hwC))
+        share_hwC = _mean(alpha_hwC, radius)
+        foreground_hwC = _mean(foreground_hwC * alpha_hwC, radius) / (share_hwC + 1e-5)
+        background_hwC = _mean(background_hwC * (1 - alpha_hwC), radius) / (1 - share_hwC + 1e-5)
+        rest_hwC = image_hwC - alpha_hwC * foreground_hwC - (1 - alpha_hwC) * background_hwC
+        foreground_hwC = np.clip(foreground_hwC + alpha_hwC * rest_hwC, 0, 255)
+    assert foreground_hwC is not None
+    assert background_hwC is not None
+    return foreground_hwC, background_hwC
+
+
+def _bounds(probs_hw: Float32, radius: int) -> tuple[Any, Any]:
+    """Return the least and the largest alpha that each pixel may have."""
+    near, far = (np.ones((2 * size + 1, 2 * size + 1), np.uint8) for size in (radius, 3 * radius))
+    inside_hw: Any = (probs_hw > 0.5).astype(np.float32)
+    ceiling_hw = np.minimum(_certain(cv2.dilate(probs_hw, near)), _mean(cv2.dilate(inside_hw, far), radius))
+    floor_hw = np.maximum(_certain(cv2.erode(probs_hw, near)), _mean(cv2.erode(inside_hw, far), radius))
+    # The sums of a running mean leave dust where they should be 0 or 1.
+    return np.where(floor_hw > 1 - 1e-4, 1, floor_hw), np.where(ceiling_hw < 1e-4, 0, ceiling_hw)
+
+
+def _mean(planes: Any, radius: int) -> Any:
+    return cv2.blur(planes, (2 * radius + 1, 2 * radius + 1), borderType=cv2.BORDER_REPLICATE)
+
+
+def _certain(probs: Any) -> Any:
+    """Bend 0..1 so that what is nearly certain is certain, without a kink: a smoothstep."""
+    x = np.clip((probs - np.float32(SURE)) / np.float32(1 - 2 * SURE), 0, 1)
+    return x * x * (3 - 2 * x)
+
+
+def _solve(matrix: dict[tuple[int, int], Any], vector: list[Any]) -> list[Any]:
+    """Solve symmetric 3 x 3 systems, given by their upper triangle, by cofactors."""
+    rr, rg, rb, gg, gb, bb = matrix.values()
+    i_rr, i_rg, i_rb = gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb
+    i_gg, i_gb, i_bb = rr * bb - rb * rb, rb * rg - rr * gb, rr * gg - rg * rg
+    x, y, z = (plane / (rr * i_rr + rg * i_rg + rb * i_rb) for plane in vector)
+    return [i_rr * x + i_rg * y + i_rb * z, i_rg * x + i_gg * y + i_gb * z, i_rb * x + i_gb * y + i_bb * z]
+
+
+def _grown(planes: Any, size_hw: tuple[int, ...]) -> Any:
+    return cv2.resize(planes, (size_hw[1], size_hw[0]), interpolation=cv2.INTER_LINEAR)
+
+
+def _points(mask: Uint8) -> Iterator[Points]:
+    """Yield the pixels that are set, a chunk of rows at a time."""
+    num_rows = max(1, CHUNK_PIXELS // mask.shape[1])
+    for top in range(0, mask.shape[0], num_rows):
+        flat = np.flatnonzero(mask[top : top + num_rows])
+        if len(flat):
+            rows, columns = np.divmod(flat, mask.shape[1])
+            yield rows + top, columns
+
+
+def _sample(planes_hwC: Any, points: Points, size_hw: tuple[int, ...]) -> Any:
+    """Look planes up bilinearly at N pixels of the full-size photo; half-pixel centres. Returns N C."""
+    num_points = len(points[0])
+    # remap takes pictures, whose sides are limited, not lists of points.
+    side = math.ceil(math.sqrt(num_points))
+    y, x = (
+        np.resize(((index + 0.5) * (small / large) - 0.5).astype(np.float32), (side, side))
+        for index, small, large in zip(points, planes_hwC.shape, size_hw, strict=False)
+    )
+    sampled: Any = cv2.remap(planes_hwC, x, y, interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return sampled.reshape(side * side, -1)[:num_points]

@@ -1,0 +1,236 @@
+"""Every output name, decided before any work, with every clash refused."""
+
+import os
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from seglab.errors import UsageError
+from seglab.inference.inputs import CUTOUT_SUFFIX, Failure, Source, find_sources, only_files
+from seglab.inference.ledger import Ledger, read_command
+
+__all__ = ["Job", "Layout", "Plan", "Skipped", "make_plan"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A photo and the files it is to become."""
+
+    path: Path
+    outputs: Mapping[str, Path]
+    """Name of a form (``palette``, ``overlay``, ``cutout``) to its file."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A photo that an earlier run has finished."""
+
+    path: Path
+    outputs: Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a command names what it writes."""
+
+    command: str
+    """The verb; an output folder belongs to one."""
+    suffixes: Mapping[str, tuple[str, ...]]
+    """Form to the file suffixes it can be written with, the usual one first. The first form of a photo takes the
+    photo's name, ``a.png``; each further one adds its own, ``a.overlay.jpg``."""
+    default_dir: Path
+    """The output folder when none is named."""
+    beside: bool = False
+    """Whether named files are answered beside themselves, ``a.cutout.png``, when no output is named."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is going to do, in the order of its inputs."""
+
+    command: str
+    items: tuple[Job | Skipped | Failure, ...]
+    out_dir: Path | None
+    """The folder that all outputs go into; None when a file was named, or outputs go beside their photos."""
+
+    @property
+    def jobs(self) -> list[Job]:
+        """The photos to work on."""
+        return [item for item in self.items if isinstance(item, Job)]
+
+    @property
+    def finished(self) -> list[Skipped | Failure]:
+        """What is known without any work."""
+        return [item for item in self.items if not isinstance(item, Job)]
+
+    def without_finished(self, ledger: Ledger) -> "Plan":
+        """Return the plan with the photos skipped that a ledger knows as finished."""
+        items = (
+            Skipped(item.path, item.outputs) if isinstance(item, Job) and ledger.is_done(item) else item
+            for item in self.items
+        )
+        return replace(self, items=tuple(items))
+
+
+def make_plan(
+    arguments: Sequence[str | Path],
+    layout: Layout,
+    *,
+    out: Path | None = None,
+    keep_ext: bool = False,
+    overwrite: bool = False,
+) -> Plan:
+    """Find the photos and decide where everything goes; reads and writes nothing.
+
+    Outputs of earlier runs of the same command are replaced: they lie in a folder that carries its ledger, or beside
+    their photo, or are the one file that was named. Any other file in the way is refused.
+
+    Args:
+        arguments: Photos, see :func:`seglab.inference.inputs.find_sources`.
+        layout: The command's way of naming.
+        out: A folder, or, for one photo and one form, a file with a picture's suffix.
+        keep_ext: Whether ``a.jpg`` becomes ``a.jpg.png`` rather than ``a.png``.
+        overwrite: Whether files that are not this command's own may be replaced.
+
+    Raises:
+        DataError: If there is nothing to work on.
+        UsageError: If two outputs would be one file, an output would replace a photo, a folder or a file that is not
+            the command's own, or the output folder is searched for photos.
+    """
+    if out is not None and _names_a_file(out, layout):
+        plan = _one_file(arguments, layout, out)
+    elif out is None and layout.beside and only_files(arguments):
+        plan = _beside(arguments, layout)
+    else:
+        plan = _in_folder(arguments, layout, out or layout.default_dir, keep_ext)
+    _refuse_clashes(plan)
+    if plan.out_dir is not None and not overwrite:
+        _refuse_foreign(plan, plan.out_dir)
+    return plan
+
+
+def _names_a_file(out: Path, layout: Layout) -> bool:
+    """Tell a file from a folder: by what exists, otherwise by a picture's suffix."""
+    if out.is_dir():
+        return False
+    if out.exists() and not out.is_file():
+        raise UsageError(f"`{out}` is neither a file nor a folder")
+    from seglab.data.images import IMAGE_SUFFIXES
+
+    allowed = {suffix for suffixes in layout.suffixes.values() for suffix in suffixes}
+    if out.suffix.lower() in IMAGE_SUFFIXES | allowed:
+        return True
+    if out.is_file():
+        raise UsageError(f"`{out}` is a file, not a folder", "name another folder with `-o`")
+    return False
+
+
+def _one_file(arguments: Sequence[str | Path], layout: Layout, out: Path) -> Plan:
+    if len(layout.suffixes) > 1:
+        forms = ", ".join(f"`{form}`" for form in layout.suffixes)
+        raise UsageError(f"`{out}` is one file, but {forms} are asked for", "name a folder with `-o`")
+    ((form, suffixes),) = layout.suffixes.items()
+    if out.suffix.lower() not in suffixes:
+        raise UsageError(f"a {form} cannot be written as `{out.suffix}`", f"it can be {', '.join(suffixes)}")
+    if len(arguments) != 1 or not only_files(arguments):
+        raise UsageError(f"`{out}` is one file, but the photos may be several", "name a folder with `-o`")
+    items = tuple(Job(item.path, {form: out}) if isinstance(item, Source) else item for item in find_sources(arguments))
+    return Plan(layout.command, items, None)
+
+
+def _beside(arguments: Sequence[str | Path], layout: Layout) -> Plan:
+    (form,) = layout.suffixes
+    items = tuple(
+        Job(item.path, {form: item.path.with_name(item.path.stem + CUTOUT_SUFFIX)})
+        if isinstance(item, Source)
+        else item
+        for item in find_sources(arguments)
+    )
+    return Plan(layout.command, items, None)
+
+
+def _in_folder(arguments: Sequence[str | Path], layout: Layout, out_dir: Path, keep_ext: bool) -> Plan:
+    for argument in arguments:
+        if out_dir.is_dir() and Path(argument).is_dir() and out_dir.samefile(argument):
+            raise UsageError(f"`{out_dir}` is both the input and the output folder", "name another folder with `-o`")
+    items: list[Job | Failure] = []
+    for item in find_sources(arguments, exclude_dir=out_dir):
+        if isinstance(item, Source):
+            items.append(_named(item, layout, out_dir, keep_ext))
+        else:
+            items.append(item)
+    return Plan(layout.command, tuple(items), out_dir)
+
+
+def _named(source: Source, layout: Layout, out_dir: Path, keep_ext: bool) -> Job | Failure:
+    place = source.place
+    name = place.name if keep_ext else place.stem
+    outputs = {}
+    for position, (form, suffixes) in enumerate(layout.suffixes.items()):
+        ending = suffixes[0] if position == 0 else f".{form}{suffixes[0]}"
+        outputs[form] = out_dir / place.parent / (name + ending)
+        if len(os.fsencode(name + ending)) > 255:
+            return Failure(source.path, f"the name of its output, `*{ending}`, would be too long")
+    return Job(source.path, outputs)
+
+
+def _refuse_clashes(plan: Plan) -> None:
+    key = _Keys()
+    photos = {spelling: job.path for job in plan.jobs for spelling in (key(job.path), key(job.path.resolve()))}
+    owners: dict[str, Path] = {}
+    for job, output in _outputs(plan):
+        if (photo := photos.get(key(output))) is not None:
+            raise UsageError(f"the output of `{job.path}` would replace the photo `{photo}`", "name a folder with `-o`")
+        if (other := owners.setdefault(key(output), job.path)) != job.path:
+            raise UsageError(f"`{other}` and `{job.path}` would both become `{output}`", _clash_hint(other, job.path))
+        if output.is_dir():
+            raise UsageError(f"the output of `{job.path}`, `{output}`, is a folder", "name another folder with `-o`")
+    for job, output in _outputs(plan):
+        if (owner := owners.get(key(output.parent))) is not None:
+            raise UsageError(
+                f"`{output.parent}` would be the output of `{owner}` and the folder of that of `{job.path}`",
+                "run them apart, with different output folders",
+            )
+
+
+def _clash_hint(first: Path, second: Path) -> str:
+    if first.suffix.lower() != second.suffix.lower():
+        return "`--keep-ext` names outputs after the whole file name: `a.jpg.png`"
+    if first.parent != second.parent:
+        return "name their common folder, whose tree is kept, or run them apart, with different output folders"
+    return "rename one, or run them apart, with different output folders"
+
+
+def _refuse_foreign(plan: Plan, out_dir: Path) -> None:
+    owner = read_command(out_dir)
+    if owner == plan.command:
+        return
+    if owner is not None:
+        raise UsageError(f"`{out_dir}` holds the outputs of `seglab {owner}`", "name another folder with `-o`")
+    existing = [output for _, output in _outputs(plan) if output.exists()]
+    if existing:
+        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
+        raise UsageError(
+            f"`{existing[0]}`{more} exists and is not an output of `seglab {plan.command}`",
+            "`--overwrite` replaces it; `-o DIR` writes elsewhere",
+        )
+
+
+def _outputs(plan: Plan) -> Iterator[tuple[Job, Path]]:
+    for job in plan.jobs:
+        for output in job.outputs.values():
+            yield job, output
+
+
+class _Keys:
+    """Spells a path so that two names of one file are equal, also where case or accents do not count."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, str] = {}
+
+    def __call__(self, path: Path) -> str:
+        folder = self._folders.get(path.parent)
+        if folder is None:
+            folder = self._folders[path.parent] = os.path.realpath(path.parent)
+        return unicodedata.normalize("NFC", unicodedata.normalize("NFC", f"{folder}/{path.name}").casefold())
