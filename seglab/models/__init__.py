@@ -1,0 +1,1 @@
+"""Networks: the zoo's table, the architectures, and the bundles they are saved in."""
