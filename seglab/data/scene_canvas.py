@@ -38,7 +38,7 @@ _MAX_MATERIALS: Final = 256
 class Pattern:
     """A second colour laid over a material. Lengths are in picture units (picture height = 1)."""
 
-    kind: Literal["stripes", "checks", "dots", "bricks", "windows", "ramp", "strands", "mottle"]
+    kind: Literal["stripes", "checks", "dots", "bricks", "windows", "ramp", "folds", "strands", "mottle"]
     rgb: Rgb
     """0..255."""
     period: float
@@ -247,6 +247,8 @@ def _weight(pattern: Pattern, u: Picture, v: Picture) -> Picture:
     two_pi = np.float32(2 * np.pi)
     if pattern.kind == "ramp":
         weight = np.clip(u, 0, 1)
+    elif pattern.kind == "folds":
+        weight = np.sin(two_pi * (u + 0.15 * np.sin(v * 0.7))) * 0.5 + 0.5
     elif pattern.kind == "strands":
         weight = np.sin(two_pi * (u + 0.3 * np.sin(v * 1.1) + 0.2 * np.sin(v * 2.3 + 1))) * 0.5 + 0.5
     elif pattern.kind == "mottle":

@@ -244,7 +244,7 @@ class _Figure:
     def _trunk_half(self, grow: float, hem: float) -> list[tuple[float, float]]:
         """Return the right edge of the torso from the neck to ``hem`` below the hips."""
         body = self.body
-        neck = 0.55 * body.head * body.heft**0.5
+        neck = min(0.55 * body.head * body.heft**0.5, 0.5 * body.shoulder)
         waist, hip = body.waist * body.heft**0.6 * grow, body.hip * body.heft**0.4 * grow
         edge = [(neck, _NECK - 0.002), (body.shoulder * 0.6, _NECK + 0.01), (body.shoulder * 0.9, _NECK + 0.026),
                 (body.shoulder * 1.02, _NECK + 0.05),
@@ -252,12 +252,12 @@ class _Figure:
         return [*edge, (hip, min(0.0, hem)), (hip * 0.99, hem)]
 
     def torso(self) -> None:
-        outline = smooth(mirrored(self._trunk_half(1.0, 0.03)), 4)
+        outline = smooth(mirrored(self._trunk_half(1.0, -0.005)), 4)
         self.canvas.paint(self.trunk.at(outline), part("torso", "skin"), self.skin, 118, bulge=16)
         lower = self.outfit.lower
         if lower.kind == "trousers":
             hip = self.body.hip * self.body.heft**0.4 * 1.03
-            half = [(hip * 0.93, -0.035), (hip, 0.0), (hip * 1.02, 0.035), (hip * 0.4, 0.062), (0.0, 0.06)]
+            half = [(hip * 0.95, -0.04), (hip * 1.02, -0.01), (hip * 1.02, 0.035), (hip * 0.4, 0.062), (0.0, 0.06)]
             self.canvas.paint(self.frame.at(mirrored(half)), part("torso", "trousers"), lower.material, 121, bulge=8)
 
     def skirt(self) -> None:
@@ -266,7 +266,7 @@ class _Figure:
             return
         material, hip = lower.material, self.body.hip * self.body.heft**0.4 * 1.04
         if material.pattern is None:
-            folds = Pattern("strands", mix(material.rgb, (0, 0, 0), 0.35), self.frame.scale * 0.05, 0.0, 0.6)
+            folds = Pattern("folds", mix(material.rgb, (0, 0, 0), 0.4), self.frame.scale * 0.045, 0.0, 0.6)
             material = replace(material, pattern=folds)
         knees = [abs(float(_leg_chain(self.body, position)[1][0])) for position in (0, 1)]
         reach = np.clip(max(knees) + 0.045 * self.body.heft, hip * 0.95, hip * 1.75)
@@ -312,7 +312,7 @@ class _Figure:
         hem = -0.02 if covering == "dress" else top.hem
         half = self._trunk_half(top.loose, hem)
         depth = 0.004 if self.body.from_behind else top.neckline
-        neck = half[0][0] * (1.0 if top.sleeve > 0.1 else 1.35)
+        neck = min(half[0][0] * (1.0 if top.sleeve > 0.1 else 1.35), self.body.shoulder * 0.56)
         half[0] = (neck, _NECK - 0.002)
         dip = [
             (neck * 0.82, _NECK + depth * (0.3 if top.pointed else 0.55)),

@@ -172,10 +172,10 @@ class _Face:
         half = [(0.0, -0.1), (0.055, -0.06), (0.06, 0.1), (0.1 * wide, 0.24), (0.165 * wide, 0.33), (0.14 * wide, 0.41),
                 (0.05, 0.43), (0.0, 0.45)]  # fmt: skip
         outline = smooth(mirrored(half), 3)
-        rgb = mix(head.skin, (200, 90, 70), 0.08)
+        rgb = mix(head.skin, (140, 50, 36), 0.17)
         self.canvas.paint(self.place(outline, 0.06), part("nose"), Material(rgb, grain=0.02), 148)
         bridge = smooth(mirrored([(0.0, 0.0), (0.03, 0.1), (0.07 * wide, 0.32), (0.0, 0.39)]), 3)
-        self.paint(bridge, "nose", rgb, 172, lift=0.1)
+        self.paint(bridge, "nose", mix(head.skin, (255, 238, 218), 0.1), 172, lift=0.1)
         for side in (-1, 1) if self.fine else ():
             hole = ellipse((0.075 * side * wide, 0.405), 0.036, 0.018, num=10)
             self.paint(hole, "nose", mix(head.skin, (40, 10, 10), 0.62), 150, lift=0.06)
