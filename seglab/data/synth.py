@@ -42,7 +42,8 @@ def synth(
 ) -> Dataset:
     """Draw people for a task, with labels that are right by construction, as a prepared dataset.
 
-    The same arguments give the same bytes (with the same numpy and OpenCV on the same kind of machine). Scene ``synth-000007`` of a seed does not depend on ``num``; its split may.
+    The same arguments give the same bytes (with the same numpy and OpenCV on the same kind of machine). Scene
+    ``synth-000007`` of a seed does not depend on ``num``; its split may.
     A dataset that is there already and was made by the same arguments is left alone.
 
     Args:
