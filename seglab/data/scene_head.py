@@ -248,8 +248,9 @@ def _curled(points: Points, curl: float, phase: float) -> Points:
         return points
     dense = smooth(points, 4)
     center = dense.mean(axis=0)
-    wave = 1 + curl * 0.8 * np.sin(np.arange(len(dense)) * 1.3 + phase)
-    curled: Points = center + (dense - center) * wave[:, None]
+    out = dense - center
+    wave = 1 + curl * 0.5 * np.sin(13 * np.arctan2(out[:, 1], out[:, 0]) + phase)
+    curled: Points = center + out * wave[:, None]
     return curled
 
 

@@ -3,7 +3,7 @@
 import colorsys
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeVar
 
 import numpy as np
@@ -292,9 +292,11 @@ def _random_head(rng: Rng, *, portrait: bool, size: float) -> Head:
     glasses = (
         {"": 7.0, "round": 1.5, "square": 1.5} if portrait else {"": 6.0, "round": 1.0, "square": 1.0, "dark": 2.0}
     )
-    talks = chance(rng, 0.5)
+    talks, hair, hat = chance(rng, 0.5), _random_hair(rng), choose(rng, hats)
+    if hat:
+        hair = replace(hair, volume=min(hair.volume, 0.13), curl=min(hair.curl, 0.03), bun=False)
     return Head(
-        hair=_random_hair(rng),
+        hair=hair,
         skin=skin,
         lips=mix(skin, near(rng, (176, 52, 62), 18), rng.uniform(0.25, 0.75)),
         iris=near(rng, pick(rng, IRISES), 8),
@@ -308,7 +310,7 @@ def _random_head(rng: Rng, *, portrait: bool, size: float) -> Head:
         mouth=rng.uniform(0.25, 1) if talks else 0.0,
         smile=rng.uniform(-0.4, 1),
         beard=rng.uniform(0.4, 1) if chance(rng, 0.18) else 0.0,
-        hat=choose(rng, hats),  # type: ignore[arg-type]
+        hat=hat,  # type: ignore[arg-type]
         hat_material=fabric(rng, size * 0.4, plain=0.7),
         glasses=choose(rng, glasses),  # type: ignore[arg-type]
         glasses_rgb=near(rng, pick(rng, ((24, 22, 24), (70, 44, 30), (150, 40, 40), (120, 110, 96))), 8),
