@@ -42,6 +42,7 @@ MAX_BYTES: Final = 2**31
 """Largest file that is read into memory."""
 
 _HEAD: Final = 1024
+_PNG_EXIF: Final = (b"eXIf", b"Raw profile type exif", b"adobe.xmp")
 _EOI: Final = b"\xff\xd9"
 _SOS: Final = b"\xff\xda"
 
@@ -65,8 +66,9 @@ _FOREIGN: Final = (
 )  # fmt: skip
 _BRANDS: Final = {b"hei": "HEIC", b"hev": "HEIC", b"mif": "HEIC", b"msf": "HEIC", b"avi": "AVIF"}
 
-# What Pillow's parsers say about odd metadata is replaced by the notes of a photo.
+# Notes of a photo replace what Pillow says about odd metadata, and our own limit its warnings about large pictures.
 warnings.filterwarnings("ignore", module=r"PIL\.(Bmp|Gif|Jpeg|Png|Tiff|WebP)ImagePlugin")
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 if "OPENCV_LOG_LEVEL" not in os.environ:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
@@ -115,7 +117,10 @@ class Picture:
     @property
     def num_frames(self) -> int:
         """Frames of an animation, pages of a TIFF; 1 otherwise."""
-        return int(getattr(self.pil, "n_frames", 1))
+        try:
+            return int(getattr(self.pil, "n_frames", 1))
+        except Exception:  # noqa: BLE001 - counting walks through all frames, and later ones may be broken
+            return 1
 
     def is_lossy(self) -> bool:
         """Tell whether the format changes pixel values: JPEG, and WebP unless it is the lossless kind."""
@@ -127,7 +132,9 @@ class Picture:
         Raises:
             ImageError: If pixels are missing or broken.
         """
-        if self.format == "JPEG" and _EOI not in self.data[max(0, self.data.rfind(_SOS)) :]:
+        if self.format == "PNG":
+            _pixel_chunks(self.data)
+        elif self.format == "JPEG" and _lacks_end("JPEG", self.data):
             self.pil = _open("JPEG", io.BytesIO(complete_jpeg(self.data)))
             self.notes.append("JPEG without an end marker")
         try:
@@ -141,7 +148,7 @@ class Picture:
         data: bytes | None = self.data
         if self.format == "PNG":
             data = _pixel_chunks(self.data)
-        elif _EOI not in self.data[max(0, self.data.rfind(_SOS)) :]:
+        elif _lacks_end("JPEG", self.data):
             data = None
         if data is None:
             return None
@@ -154,8 +161,10 @@ class Picture:
     def _orientation(self) -> int:
         if self.format == "TIFF":  # Pillow turns these itself
             return 1
+        if self.format == "PNG" and not any(mark in self.data for mark in _PNG_EXIF):
+            return 1  # asking would make Pillow decode the whole picture
         try:
-            exif = self.pil.getexif()
+            exif = self._exif()
             value = exif.get(0x0112, 1)
             corrupt = not exif and len(self.pil.info.get("exif", b"")) > 20
         except Exception:  # noqa: BLE001 - parsers raise anything on broken metadata
@@ -164,7 +173,19 @@ class Picture:
             self.notes.append("corrupt EXIF ignored")
         return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
+    def _exif(self) -> Image.Exif:
+        if self.format != "PNG":
+            return self.pil.getexif()
+        # Pillow would decode a PNG to look for a block behind the pixels.
+        place = self.data.find(b"eXIf")
+        if place > 0 and "exif" not in self.pil.info:
+            size = int.from_bytes(self.data[place - 4 : place], "big")
+            self.pil.info["exif"] = b"Exif\0\0" + self.data[place + 4 : place + 4 + size]
+        return Image.Image.getexif(self.pil)
+
     def _broken(self, error: Exception) -> ImageError:
+        if isinstance(error, Image.DecompressionBombError):
+            return ImageError("is larger than Pillow decodes")
         if isinstance(error, MemoryError):
             return ImageError("not enough memory to decode it")
         text = str(error).lower()
@@ -195,6 +216,8 @@ def read_file(path: Path, num_bytes: int = -1) -> bytes:
             return head + handle.read(num_bytes)
     except OSError as error:
         raise ImageError(_os_reason(path, error)) from error
+    except ValueError as error:  # a zero byte in the name
+        raise ImageError("no such file") from error
 
 
 def open_picture(data: bytes, *, max_pixels: int | None = MAX_PIXELS) -> Picture:
@@ -227,38 +250,39 @@ def open_picture(data: bytes, *, max_pixels: int | None = MAX_PIXELS) -> Picture
 def complete_jpeg(data: bytes) -> bytes:
     """Return a JPEG that lacks its end marker with one, if all its pixels are there.
 
-    They are if they do not depend on what follows: the file is decoded with two different continuations.
+    They are if they do not depend on what follows: the file is decoded with several continuations.
 
     Raises:
         ImageError: If pixels are missing.
     """
     filler = bytes((37 * i + 11) % 251 for i in range(8192))
-    decoded = []
-    for tail in (b"", filler):
-        try:
-            decoded.append(np.array(_open("JPEG", io.BytesIO(data + tail + _EOI))))
-        except Exception as error:
-            raise ImageError("truncated JPEG") from error
-    if not np.array_equal(decoded[0], decoded[1]) or not _scans_cover(data):
+    starts = [b"\xaa", b"\x55", b"\xc3", b"\x3c"]
+    if b"\xff\xdd" in data[: data.find(_SOS)]:  # restart intervals: anything but the next restart marker is skipped
+        starts += [bytes((0xFF, 0xD0 + number)) for number in range(8)]
+    tails = [b"", *(start + filler for start in starts)]
+    try:
+        first, *others = (np.array(_open("JPEG", io.BytesIO(data + tail + _EOI))) for tail in tails)
+    except Exception as error:
+        raise ImageError("truncated JPEG") from error
+    if not all(np.array_equal(first, other) for other in others) or not _scans_cover(data):
         raise ImageError("truncated JPEG")
     return data + _EOI
 
 
 def _scans_cover(data: bytes) -> bool:
-    """Tell whether the scans of a progressive JPEG give every coefficient of every component to the last bit."""
-    left: dict[int, set[int]] = {}
+    """Tell whether the scans of a JPEG give every coefficient of every component to the last bit."""
+    layers: Any = getattr(_open("JPEG", io.BytesIO(data)), "layer", ())
+    left = {layer[0]: set(range(64)) for layer in layers}
     start = data.find(_SOS)
-    progressive = b"\xff\xc2" in data[:start]
-    while progressive and 0 <= start < len(data) - 5:
+    while 0 <= start < len(data) - 5:
         num = data[start + 4]
         header = data[start + 5 : start + 5 + 2 * num + 3]
         if len(header) < 2 * num + 3:
             return False
         first, last, bits = header[-3:]
         for component in header[: 2 * num : 2]:
-            missing = left.setdefault(component, set(range(64)))
             if bits & 15 == 0:
-                missing.difference_update(range(first, last + 1))
+                left.get(component, set()).difference_update(range(first, last + 1))
         start = data.find(_SOS, start + 2)
     return not any(left.values())
 
@@ -268,7 +292,11 @@ def _open(format_name: str, stream: BinaryIO) -> Image.Image:
 
 
 def _pixel_chunks(data: bytes) -> bytes | None:
-    """Return a PNG without the chunks that do not touch pixels; None if it is broken anywhere."""
+    """Return a PNG without the chunks that do not touch pixels; None if its end is missing.
+
+    Raises:
+        ImageError: If a checksum is wrong, which Pillow does not look at.
+    """
     kept = [data[:8]]
     start = 8
     while start + 12 <= len(data):
@@ -280,7 +308,7 @@ def _pixel_chunks(data: bytes) -> bytes | None:
         if name[0] & 32 == 0:  # an upper-case first letter: needed to decode
             chunk = data[start:end]
             if zlib.crc32(memoryview(chunk)[4:-4]) != int.from_bytes(chunk[-4:], "big"):
-                return None
+                raise ImageError("corrupt PNG")
             kept.append(chunk)
         if name == b"IEND":
             return b"".join(kept)
@@ -293,6 +321,8 @@ def _lacks_end(format_name: str, data: bytes) -> bool:
         return _EOI not in data[max(0, data.rfind(_SOS)) :]
     if format_name == "PNG":
         return b"IEND" not in data[-4096:]
+    if format_name == "GIF":
+        return not data.endswith(b";")
     if format_name == "WebP":
         return len(data) < 12 or len(data) < 8 + int.from_bytes(data[4:8], "little")
     return False

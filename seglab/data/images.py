@@ -6,6 +6,7 @@ different builds may differ by a few levels. What cannot be read is an :class:`I
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -101,10 +102,10 @@ def read_size(path: Path) -> tuple[int, int]:
         ImageError: If the file is no picture.
     """
     head = read_file(path, 1 << 16)
-    try:
-        return open_picture(head, max_pixels=None).size_hw
-    except ImageError:  # a long header: large profiles, thumbnails, TIFF directories at the end
-        return open_picture(read_file(path), max_pixels=None).size_hw
+    if head.startswith(b"\xff\xd8"):  # other formats may keep the orientation at their end
+        with suppress(ImageError):  # the header may be long: profiles, thumbnails
+            return open_picture(head, max_pixels=None).size_hw
+    return open_picture(read_file(path), max_pixels=None).size_hw
 
 
 def read_mode(path: Path) -> str:
