@@ -138,8 +138,8 @@ def open_dataset(dir: Path) -> Dataset:
     try:
         task = Task.from_dict(head["task"], where=f"{dir / 'dataset.json'}")
         source, options, digest = str(head["source"]), dict(head["options"]), str(head["samples_sha256"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"`{dir / 'dataset.json'}` is damaged: {error!r}", redo) from error
+    except (KeyError, TypeError, ValueError, DataError) as error:
+        raise DataError(f"`{dir / 'dataset.json'}` is damaged: {error}", redo) from error
     try:
         lines = (dir / "samples.jsonl").read_bytes()
     except OSError as error:
@@ -224,8 +224,12 @@ class DatasetWriter:
         with self._guard:
             if self._samples.setdefault(id.casefold(), sample) is not sample:
                 raise DataError(f"two samples are called `{id}`")
-        self._write_image(sample, image)
-        write_labels(self._build_dir / sample.label, labels)
+        try:
+            self._write_image(sample, image)
+            write_labels(self._build_dir / sample.label, labels)
+        except BaseException:
+            self._samples.pop(id.casefold(), None)
+            raise
         return sample
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Pairing", "list_files", "pair", "pictures_by_name"]
+__all__ = ["Pairing", "is_content", "list_files", "pair", "pictures_by_name"]
 
 JUNK_NAMES: Final = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 
@@ -33,9 +33,9 @@ def list_files(dir: Path) -> Iterator[Path]:
     entered: set[str] = set()
     for folder, folder_names, file_names in os.walk(dir, followlinks=True):
         real = os.path.realpath(folder)
-        folder_names[:] = [] if real in entered else sorted(filter(_is_content, folder_names))
+        folder_names[:] = [] if real in entered else sorted(filter(is_content, folder_names))
         if real not in entered:
-            yield from (Path(folder, name) for name in sorted(filter(_is_content, file_names)))
+            yield from (Path(folder, name) for name in sorted(filter(is_content, file_names)))
         entered.add(real)
 
 
@@ -79,5 +79,6 @@ def pair(photos: Mapping[str, list[Path]], masks: Mapping[str, list[Path]]) -> P
     return Pairing(pairs, lone_photos, lone_masks, ambiguous)
 
 
-def _is_content(name: str) -> bool:
+def is_content(name: str) -> bool:
+    """Tell whether a file or folder of this name is somebody's, not left behind by a system."""
     return not name.startswith(".") and name.lower() not in JUNK_NAMES

@@ -107,7 +107,7 @@ class ProblemsFound(DataError):
         if any(group.kind == FOREIGN_IDS and group.count == findings.num_pairs for group in groups):
             hint = "no mask fits: is it the right --task?"
         super().__init__(
-            f"nothing was built, {len(findings.problems)} problems: {kinds}",
+            f"nothing was built, {len(findings.problems)} problem{'s' * (len(findings.problems) > 1)}: {kinds}",
             f"{hint}; `{report}` lists them all" if report else hint,
         )
         self.findings = findings

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from seglab.data.masks import Convention, decide_convention, read_mask
-from seglab.data.pairing import Pairing, pair, pictures_by_name
+from seglab.data.pairing import Pairing, is_content, pair, pictures_by_name
 from seglab.data.problems import Problem
 from seglab.data.sources import Item, Scan, SourceOptions
 from seglab.errors import DataError
@@ -60,7 +60,7 @@ def scan(raw_dir: Path, options: SourceOptions) -> Scan:
     parts = _parts(raw_dir)
     if not parts:
         raise DataError(f"`{raw_dir}` is not the `{NAME}` layout", f"it is {TITLE}")
-    remarks, problems, pairings = _remarks(parts), list[Problem](), list[Pairing]()
+    remarks, problems, pairings = _remarks(raw_dir, parts), list[Problem](), list[Pairing]()
     for part in parts:
         (photos, num_no_photos), (masks, num_no_masks) = (
             pictures_by_name(dir, IMAGE_SUFFIXES) for dir in (part.photo_dir, part.mask_dir)
@@ -140,16 +140,22 @@ def _mask_dir(dir: Path) -> Path | None:
     return next((dir / name for name in MASK_DIRS if (dir / name).is_dir()), None)
 
 
-def _remarks(parts: Sequence[_Part]) -> list[str]:
+def _remarks(raw_dir: Path, parts: Sequence[_Part]) -> list[str]:
     remarks = []
-    for part in parts:
-        parent = part.mask_dir.parent if part.mask_dir.name in MASK_DIRS else part.mask_dir.parent.parent
-        if all((parent / name).is_dir() for name in MASK_DIRS):
-            remarks.append(f"both `masks` and `labels` are in `{parent}`: `masks` is used")
+    used = {dir for part in parts for dir in (part.photo_dir, part.mask_dir)}
+    above = {dir.parent for dir in used} | {raw_dir}
+    others = [
+        path
+        for dir in sorted(above)
+        for path in sorted(dir.iterdir())
+        if path.is_dir() and is_content(path.name) and path not in used | above
+    ]
+    if others:
+        remarks.append(f"folders left out: {', '.join(_relative(path, raw_dir) for path in others)}")
     splits = [part.split for part in parts if part.split]
     if splits:
         remarks.append(f"the source's own splits are kept: {', '.join(dict.fromkeys(splits))}")
-    return list(dict.fromkeys(remarks))
+    return remarks
 
 
 def _relative(path: Path, raw_dir: Path) -> str:
