@@ -120,6 +120,11 @@ def test_every_error_has_its_exit_code(error: BaseException, code: int, monkeypa
     assert bounded(run) == code
 
 
+def test_ctrl_c_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bounded(lambda: 130) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
 def test_a_bug_keeps_its_traceback() -> None:
     def run() -> None:
         raise ZeroDivisionError("a bug")

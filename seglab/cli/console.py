@@ -133,6 +133,8 @@ def bounded(run: Callable[[], object]) -> int:
     previous = signal.signal(signal.SIGTERM, _terminate) if _in_main_thread() else None
     try:
         result = run()
+        if result == ExitCode.INTERRUPTED:  # typer catches Ctrl-C itself and returns this
+            raise KeyboardInterrupt
         return result if isinstance(result, int) else int(ExitCode.DONE)
     except SeglabError as error:
         return _report(error)
