@@ -23,7 +23,7 @@ def count_labels(labels: NDArray[np.uint8], num_classes: int) -> NDArray[np.int6
     num_rows = max(1, 2**23 // labels.shape[1])
     for top in range(0, labels.shape[0], num_rows):
         histogram: Any = cv2.calcHist([labels[top : top + num_rows]], [0], None, [256], [0, 256])
-        counts += histogram[:, 0].astype(np.int64)
+        counts += histogram.ravel().astype(np.int64)
     return counts[:num_classes]
 
 

@@ -82,7 +82,7 @@ class _Search:
         from seglab.data.images import IMAGE_SUFFIXES
 
         self.suffixes = IMAGE_SUFFIXES
-        self.excluded = _identity(exclude_dir) if exclude_dir else None
+        self.excluded = _identity(exclude_dir) if exclude_dir is not None and exclude_dir.is_dir() else None
 
     def argument(self, argument: str | Path) -> Iterator[Source | Failure]:
         path = Path(argument)
@@ -201,10 +201,7 @@ def _is_dir(entry: "os.DirEntry[str]") -> bool:
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return (-1, -1)
+    status = path.stat()
     return status.st_dev, status.st_ino
 
 

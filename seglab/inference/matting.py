@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from seglab.data.images import resize_image
 
-__all__ = ["decontaminate", "feather", "guided_filter", "soft_alpha", "working_hw"]
+__all__ = ["GuidedFilter", "decontaminate", "feather", "soft_alpha", "working_hw"]
 
 Uint8 = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
@@ -65,7 +65,11 @@ def soft_alpha(image: Uint8, probs_hw: Float32, *, reach: float) -> Uint8:
     alpha_HW: Uint8 = _grown(np.rint(255 * ceiling_hw).astype(np.uint8), image.shape[:2])
     open_HW = _grown(((ceiling_hw > 0) & (floor_hw < 1)).view(np.uint8) * np.uint8(255), image.shape[:2])
     guide_hwC = resize_image(image, (probs_hw.shape[0], probs_hw.shape[1])).astype(np.float32) / np.float32(255)
-    slope_hwC, offset_hw = guided_filter(guide_hwC, probs_hw, radius=radius, eps=EPS)
+    guided = GuidedFilter(guide_hwC, radius=radius, eps=EPS)
+    slope_hwC, offset_hw = guided.fit(probs_hw)
+    # Once more from a firmer start: edges that the photo shows move nearer to it and lose their blur.
+    firm_hw = np.clip(2 * (np.einsum("hwc,hwc->hw", slope_hwC, guide_hwC) + offset_hw) - 0.5, 0, 1)
+    slope_hwC, offset_hw = guided.fit(firm_hw)
     planes = [cv2.merge([*cv2.split(slope_hwC / 255), offset_hw]), cv2.merge([floor_hw, ceiling_hw])]
     for points in _points(open_HW):
         fit_N4, bounds_N2 = (_sample(plane, points, image.shape[:2]) for plane in planes)
@@ -74,36 +78,41 @@ def soft_alpha(image: Uint8, probs_hw: Float32, *, reach: float) -> Uint8:
     return alpha_HW
 
 
-def guided_filter(guide_hwC: Float32, target_hw: Float32, *, radius: int, eps: float) -> tuple[Float32, Float32]:
-    """Fit ``target = slope . guide + offset`` in every window, and average the fits that cover a pixel.
+class GuidedFilter:
+    """Fits ``target = slope . guide + offset`` in every window, and averages the fits that cover a pixel.
 
     Args:
         guide_hwC: Three channels, 0..1.
-        target_hw: What to fit.
         radius: The windows are squares of 2 radius + 1.
         eps: Added to the guide's variances; larger values smooth more.
-
-    Returns:
-        slope_hwC and offset_hw.
     """
-    # Centred on 0, the products keep more of float32's digits.
-    guide = [plane - np.float32(0.5) for plane in cv2.split(guide_hwC)]
-    means = [_mean(plane, radius) for plane in guide]
-    target_mean = _mean(target_hw, radius)
-    covariances = [
-        _mean(plane * target_hw, radius) - mean * target_mean for plane, mean in zip(guide, means, strict=True)
-    ]
-    variances = {}
-    for i, j in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)):
-        variances[i, j] = _mean(guide[i] * guide[j], radius) - means[i] * means[j]
-        if i == j:
-            variances[i, j] += np.float32(eps)
-    slopes = _solve(variances, covariances)
-    offset_hw = target_mean - sum(slope * mean for slope, mean in zip(slopes, means, strict=True))
-    slopes = [_mean(slope, radius) for slope in slopes]
-    offset_hw = _mean(offset_hw, radius) - np.float32(0.5) * sum(slopes)
-    slope_hwC: Float32 = cv2.merge(slopes)
-    return slope_hwC, offset_hw
+
+    def __init__(self, guide_hwC: Float32, *, radius: int, eps: float) -> None:
+        # Centred on 0, the products keep more of float32's digits.
+        self._guide = [plane - np.float32(0.5) for plane in cv2.split(guide_hwC)]
+        self._means = [_mean(plane, radius) for plane in self._guide]
+        self._radius = radius
+        covariances = []
+        for i, j in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)):
+            covariance = _mean(self._guide[i] * self._guide[j], radius) - self._means[i] * self._means[j]
+            covariances.append(covariance + np.float32(eps) if i == j else covariance)
+        self._inverse = _inverse(covariances)
+
+    def fit(self, target_hw: Float32) -> tuple[Float32, Float32]:
+        """Return slope_hwC and offset_hw."""
+        radius = self._radius
+        target_mean = _mean(target_hw, radius)
+        x, y, z = (
+            _mean(plane * target_hw, radius) - mean * target_mean
+            for plane, mean in zip(self._guide, self._means, strict=True)
+        )
+        rr, rg, rb, gg, gb, bb = self._inverse
+        slopes = [rr * x + rg * y + rb * z, rg * x + gg * y + gb * z, rb * x + gb * y + bb * z]
+        offset_hw = target_mean - sum(slope * mean for slope, mean in zip(slopes, self._means, strict=True))
+        slopes = [_mean(slope, radius) for slope in slopes]
+        offset_hw = _mean(offset_hw, radius) - np.float32(0.5) * sum(slopes)
+        slope_hwC: Float32 = cv2.merge(slopes)
+        return slope_hwC, offset_hw
 
 
 def decontaminate(image: Uint8, alpha: Uint8) -> Uint8:
@@ -147,24 +156,23 @@ def feather(alpha: Uint8, width: float) -> Uint8:
 def _both_colours(image: Uint8, alpha: Uint8) -> tuple[Float32, Float32]:
     """Return what the foreground and the background would look like alone, at the working size.
 
-    Two steps of Forte's method, a wide one at a quarter of the working size and a narrow one: local means of each
-    colour, then for the foreground what the photo says beyond them.
+    Two steps of Forte's method, a wide one, for which a quarter of the working size is enough, and a narrow one: local
+    means of each colour, then for the foreground what the photo says beyond them.
     """
-    foreground_hwC = background_hwC = None
-    for side, radius in ((WORK_SIDE // 4, 22), (WORK_SIDE, 6)):
-        work_hw = working_hw((image.shape[0], image.shape[1]), side)
+    full_hw = image.shape[0], image.shape[1]
+    foreground_hwC: Any = resize_image(image, working_hw(full_hw, WORK_SIDE // 4)).astype(np.float32)
+    background_hwC: Any = foreground_hwC
+    for side, reach in ((WORK_SIDE // 4, 45), (WORK_SIDE, 5)):
+        work_hw = working_hw(full_hw, side)
+        radius = max(1, round(reach * max(work_hw) / max(working_hw(full_hw))))
         image_hwC = resize_image(image, work_hw).astype(np.float32)
         alpha_hwC = cv2.merge([resize_image(alpha, work_hw).astype(np.float32) / 255] * 3)
-        if foreground_hwC is None or background_hwC is None:
-            foreground_hwC = background_hwC = image_hwC
-        foreground_hwC, background_hwC = (_grown(colours, work_hw) for colours in (foreground_hwC, background_hwC))
+        foreground_hwC, background_hwC = _grown(foreground_hwC, work_hw), _grown(background_hwC, work_hw)
         share_hwC = _mean(alpha_hwC, radius)
         foreground_hwC = _mean(foreground_hwC * alpha_hwC, radius) / (share_hwC + 1e-5)
         background_hwC = _mean(background_hwC * (1 - alpha_hwC), radius) / (1 - share_hwC + 1e-5)
         rest_hwC = image_hwC - alpha_hwC * foreground_hwC - (1 - alpha_hwC) * background_hwC
         foreground_hwC = np.clip(foreground_hwC + alpha_hwC * rest_hwC, 0, 255)
-    assert foreground_hwC is not None
-    assert background_hwC is not None
     return foreground_hwC, background_hwC
 
 
@@ -172,8 +180,9 @@ def _bounds(probs_hw: Float32, radius: int) -> tuple[Any, Any]:
     """Return the least and the largest alpha that each pixel may have."""
     near, far = (np.ones((2 * size + 1, 2 * size + 1), np.uint8) for size in (radius, 3 * radius))
     inside_hw: Any = (probs_hw > 0.5).astype(np.float32)
-    ceiling_hw = np.minimum(_certain(cv2.dilate(probs_hw, near)), _mean(cv2.dilate(inside_hw, far), radius))
-    floor_hw = np.maximum(_certain(cv2.erode(probs_hw, near)), _mean(cv2.erode(inside_hw, far), radius))
+    least_hw, most_hw = _mean(cv2.erode(inside_hw, far), radius), _mean(cv2.dilate(inside_hw, far), radius)
+    floor_hw = np.clip(_certain(cv2.erode(probs_hw, near)), least_hw, most_hw)
+    ceiling_hw = np.clip(_certain(cv2.dilate(probs_hw, near)), least_hw, most_hw)
     # The sums of a running mean leave dust where they should be 0 or 1.
     return np.where(floor_hw > 1 - 1e-4, 1, floor_hw), np.where(ceiling_hw < 1e-4, 0, ceiling_hw)
 
@@ -188,13 +197,13 @@ def _certain(probs: Any) -> Any:
     return x * x * (3 - 2 * x)
 
 
-def _solve(matrix: dict[tuple[int, int], Any], vector: list[Any]) -> list[Any]:
-    """Solve symmetric 3 x 3 systems, given by their upper triangle, by cofactors."""
-    rr, rg, rb, gg, gb, bb = matrix.values()
+def _inverse(matrix: list[Any]) -> list[Any]:
+    """Invert symmetric 3 x 3 matrices, given and returned as their upper triangles, by cofactors."""
+    rr, rg, rb, gg, gb, bb = matrix
     i_rr, i_rg, i_rb = gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb
-    i_gg, i_gb, i_bb = rr * bb - rb * rb, rb * rg - rr * gb, rr * gg - rg * rg
-    x, y, z = (plane / (rr * i_rr + rg * i_rg + rb * i_rb) for plane in vector)
-    return [i_rr * x + i_rg * y + i_rb * z, i_rg * x + i_gg * y + i_gb * z, i_rb * x + i_gb * y + i_bb * z]
+    scale = 1 / (rr * i_rr + rg * i_rg + rb * i_rb)
+    cofactors = (i_rr, i_rg, i_rb, rr * bb - rb * rb, rb * rg - rr * gb, rr * gg - rg * rg)
+    return [scale * cofactor for cofactor in cofactors]
 
 
 def _grown(planes: Any, size_hw: tuple[int, ...]) -> Any:
