@@ -9,16 +9,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from seglab.data.encoding import VOID_RGB
 from seglab.data.images import resize_image
 from seglab.tasks import IGNORE, Task
 
-__all__ = ["colour", "contact_sheet", "overlay", "with_legend"]
+__all__ = ["VOID_RGB", "colour", "contact_sheet", "overlay", "with_legend"]
 
 Pixels = npt.NDArray[np.uint8]
 Rgb = tuple[int, int, int]
 
-VOID_RGB: Final = (224, 224, 192)
-"""The colour of ignored pixels and of ids without a colour."""
 _PAPER: Final = (255, 255, 255)
 _INK: Final = (20, 20, 20)
 _MARGIN: Final = 6

@@ -13,12 +13,13 @@ from PIL import Image
 
 from seglab.errors import DataError
 
-__all__ = ["encode_jpeg", "encode_palette", "encode_png", "encode_webp"]
+__all__ = ["VOID_RGB", "encode_jpeg", "encode_palette", "encode_png", "encode_webp"]
 
 Pixels = npt.NDArray[np.uint8]
 
 _IHDR_END: Final = 33
-_VOID_RGB: Final = (224, 224, 192)
+VOID_RGB: Final = (224, 224, 192)
+"""The colour of ignored pixels and of ids without a colour."""
 _TO_BGR: Final = {1: None, 3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
 
 
@@ -50,7 +51,7 @@ def encode_palette(labels: Pixels, palette: Sequence[tuple[int, int, int]]) -> b
     if header[8:10] != b"\x08\x00":
         raise DataError("the PNG encoder did not write 8-bit grey")
     header[9] = 3
-    colours = [*palette, *[_VOID_RGB] * 256][: max(len(palette), int(labels.max(initial=0)) + 1)]
+    colours = [*palette, *[VOID_RGB] * 256][: max(len(palette), int(labels.max(initial=0)) + 1)]
     png = png[:8] + _chunk(b"IHDR", bytes(header)) + png[_IHDR_END:]
     return _with_chunks(png, [(b"PLTE", bytes(value for colour in colours for value in colour))])
 
@@ -74,7 +75,7 @@ def encode_webp(pixels: Pixels, *, icc: bytes | None = None) -> bytes:
     if max(pixels.shape[:2]) > 16383:
         raise DataError(f"WebP cannot hold {pixels.shape[1]} x {pixels.shape[0]} pixels", "write PNG instead")
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, method=0, icc_profile=icc or b"")
+    Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, method=0, quality=0, icc_profile=icc or b"")
     return buffer.getvalue()
 
 

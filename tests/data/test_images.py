@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from seglab.data import images
 from seglab.data.images import (
@@ -296,12 +296,17 @@ def test_names_of_any_kind(tmp_path):
         assert read_size(tmp_path / name) == (37, 53)
 
 
-def test_orientation_behind_the_pixels_is_found_without_decoding(tmp_path):
+def test_orientation_behind_the_pixels_is_found_without_decoding(tmp_path, monkeypatch):
     png = saved(Image.fromarray(scene()), "PNG")
     block = chunk(b"eXIf", exif(6)[6:])
     path = tmp_path / "x.png"
     path.write_bytes(png[:-12] + block + png[-12:])
     assert np.array_equal(read_photo(path).image, np.rot90(scene(), -1))
+
+    def refuse(pil):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", refuse)
     assert read_size(path) == (53, 37)
 
 
