@@ -1,0 +1,211 @@
+"""What weight files say about themselves, read without the libraries that wrote them.
+
+A safetensors file begins with its header as JSON, an ONNX file is one protobuf message. Both carry a table of texts, in
+which seglab keeps a bundle's whole configuration. Reading it here takes a millisecond and trusts no length in the file.
+
+Formats: https://huggingface.co/docs/safetensors and https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from seglab.errors import DataError
+
+__all__ = ["MAX_HEADER_BYTES", "external_tensors", "graph_metadata", "read_graph", "read_safetensors_metadata"]
+
+MAX_HEADER_BYTES: Final = 100_000_000
+"""The limit that safetensors itself sets for a header."""
+MAX_GRAPH_BYTES: Final = 2**31 - 1
+"""No protobuf message is larger."""
+
+# The field numbers of onnx.proto that lead to tensors and to the table of texts.
+_MODEL_GRAPH, _MODEL_METADATA, _MODEL_FUNCTIONS = 7, 14, 25
+_KEY, _VALUE = 1, 2
+_TENSOR_NAME, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 8, 13, 14
+_CHILDREN: Final = {
+    "model": {_MODEL_GRAPH: "graph", _MODEL_FUNCTIONS: "function"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "function": {7: "node", 11: "attribute"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+}
+_MAX_DEPTH: Final = 64
+
+
+def read_safetensors_metadata(path: Path) -> dict[str, str]:
+    """Return the table of texts of a safetensors file.
+
+    Raises:
+        DataError: If it is missing, empty, cut off, too large or something else; one line that says which.
+    """
+    try:
+        with path.open("rb") as handle:
+            size = handle.seek(0, 2)
+            handle.seek(0)
+            start = handle.read(8)
+            length = int.from_bytes(start, "little")
+            header = handle.read(length) if length <= MAX_HEADER_BYTES else b""
+            beginning = start + header[:64] if header else start + handle.read(64)
+    except OSError as error:
+        raise _cannot_read(path, error) from error
+    what = _not_safetensors(size, length, beginning)
+    if what:
+        raise _broken(path, what)
+    try:
+        values = json.loads(header)
+        ends = [entry["data_offsets"][1] for name, entry in values.items() if name != "__metadata__"]
+        metadata = {str(key): str(value) for key, value in values.get("__metadata__", {}).items()}
+        expected = 8 + length + max(ends, default=0)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+        raise _broken(path, "its header is damaged") from error
+    if expected != size:
+        raise _broken(path, f"{size} bytes, but its header promises {expected}")
+    return metadata
+
+
+def read_graph(path: Path) -> bytes:
+    """Return a whole ONNX file.
+
+    Raises:
+        DataError: If it is missing, empty, over 2 GiB or plainly something else.
+    """
+    try:
+        size = path.stat().st_size
+        data = path.read_bytes() if size <= MAX_GRAPH_BYTES else b""
+    except OSError as error:
+        raise _cannot_read(path, error) from error
+    if size > MAX_GRAPH_BYTES:
+        raise _broken(path, f"{size} bytes, more than an ONNX file can have")
+    if not data:
+        raise _broken(path, "empty file")
+    if _is_page(data):
+        raise _broken(path, "a web page")
+    return data
+
+
+def graph_metadata(path: Path, data: bytes) -> dict[str, str]:
+    """Return the table of texts of an ONNX file.
+
+    Args:
+        path: Where the bytes are from, for the error.
+        data: The whole file.
+
+    Raises:
+        DataError: If they are not an ONNX graph, or cut off.
+    """
+    metadata, has_graph = {}, False
+    view = memoryview(data)
+    try:
+        for number, value in _fields(view):
+            has_graph = has_graph or number == _MODEL_GRAPH
+            if number == _MODEL_METADATA:
+                entry = dict(_fields(_message(value)))
+                metadata[_text(entry.get(_KEY, b""))] = _text(entry.get(_VALUE, b""))
+    except ValueError as error:
+        raise _broken(path, "not an ONNX graph, or cut off") from error
+    if not has_graph:
+        raise _broken(path, "no ONNX graph in it")
+    return metadata
+
+
+def external_tensors(path: Path, data: bytes) -> list[str]:
+    """Return the names of an ONNX file's tensors whose values lie in other files, wherever in the graph they are.
+
+    Raises:
+        DataError: If the bytes are not an ONNX graph.
+    """
+    try:
+        return list(_external(memoryview(data), "model", 0))
+    except ValueError as error:
+        raise _broken(path, "not an ONNX graph, or cut off") from error
+
+
+def _external(view: memoryview, kind: str, depth: int) -> Iterator[str]:
+    if depth > _MAX_DEPTH:
+        raise ValueError("nested too deep")
+    if kind == "tensor":
+        name, outside = "", False
+        for number, value in _fields(view):
+            name = _text(value) if number == _TENSOR_NAME else name
+            outside = outside or number == _TENSOR_EXTERNAL or (number == _TENSOR_LOCATION and value != 0)
+        if outside:
+            yield name
+        return
+    children = _CHILDREN[kind]
+    for number, value in _fields(view):
+        if number in children:
+            yield from _external(_message(value), children[number], depth + 1)
+
+
+def _fields(view: memoryview) -> Iterator[tuple[int, "int | memoryview"]]:
+    """Yield (field number, value) of a protobuf message; ValueError where it is none."""
+    position, end = 0, len(view)
+    while position < end:
+        key, position = _varint(view, position)
+        kind = key & 7
+        value: int | memoryview
+        if kind == 0:
+            value, position = _varint(view, position)
+        elif kind in (1, 2, 5):
+            length, position = _varint(view, position) if kind == 2 else (8 if kind == 1 else 4, position)
+            if length > end - position:
+                raise ValueError("cut off")
+            value = view[position : position + length]
+            position += length
+        else:
+            raise ValueError("not protobuf")
+        yield key >> 3, value
+
+
+def _varint(view: memoryview, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while position < len(view) and shift < 70:
+        byte = view[position]
+        value |= (byte & 127) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 128:
+            return value, position
+    raise ValueError("cut off")
+
+
+def _message(value: Any) -> memoryview:
+    if not isinstance(value, memoryview):
+        raise ValueError("not a message")
+    return value
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, int):
+        raise ValueError("not a text")
+    return bytes(value).decode(errors="replace")
+
+
+def _not_safetensors(size: int, length: int, beginning: bytes) -> str:
+    if size == 0:
+        return "empty file"
+    if _is_page(beginning):
+        return "a web page"
+    if beginning.startswith(b"PK\x03\x04") or beginning[:1] == b"\x80":
+        return "a pickled checkpoint"
+    if beginning[8:9] != b"{":
+        return "not a safetensors file"
+    if length > MAX_HEADER_BYTES:
+        return "not a safetensors file: its header would be too large"
+    return "cut off in its header" if 8 + length > size else ""
+
+
+def _is_page(beginning: bytes) -> bool:
+    return beginning[:64].lstrip()[:5].lower() in (b"<!doc", b"<html", b"<?xml", b"<head")
+
+
+def _cannot_read(path: Path, error: OSError) -> DataError:
+    if isinstance(error, FileNotFoundError):
+        return DataError(f"there is no file `{path}`")
+    return DataError(f"cannot read `{path}`: {error.strerror or error}")
+
+
+def _broken(path: Path, what: str) -> DataError:
+    return DataError(f"`{path}` is not a usable model: {what}", "make it again, or copy it again from its source")
