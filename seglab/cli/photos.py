@@ -92,6 +92,8 @@ def report(run: "Run", *, json: bool, fail_fast: bool, device: str) -> int:
         text = f"stopped by a signal after {tally.num_seen} of {tally.total} photos"
         raise Interrupted(text, "the same command with `--skip-existing` does the rest", exit_code=code) from error
     tally.tell(run.plan.out_dir)
+    for text in run.predictor.engine.notes if run.predictor is not None else ():
+        note(escape(text))
     return int(ExitCode.PARTIAL if tally.failures else ExitCode.DONE)
 
 

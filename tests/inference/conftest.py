@@ -35,6 +35,7 @@ class ColourEngine:
     on_call: Callable[[int], None] = lambda count: None
     name: str = "colours"
     reason: str = "a fake"
+    notes: list[str] = field(default_factory=lambda: ["a word at the end"])
 
     def __call__(self, pixels_BHWC: np.ndarray) -> np.ndarray:
         assert pixels_BHWC.dtype == np.uint8
