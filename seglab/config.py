@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final, Literal, get_args
 
 from seglab.errors import DataError, UsageError, unknown
@@ -13,6 +13,7 @@ IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 
 FitMode = Literal["stretch", "pad"]
+Precision = Literal["auto", "fp32", "bf16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,8 @@ class Preprocess:
         if set(values) - known:
             raise DataError(f"preprocess: unknown field {', '.join(sorted(set(values) - known))}")
         try:
-            return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+            plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+            return cls(**plain)
         except TypeError as error:
             raise DataError(f"preprocess: {error}") from error
 
@@ -62,19 +64,21 @@ class Preprocess:
 class TrainConfig:
     """Everything that decides what a training run computes. Written into the run; a TOML recipe has the same fields."""
 
-    model: str = "unet"
+    model: str = "unet-light"
     """A name of the model zoo."""
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of the model's constructor, e.g. ``{"width": 24}``."""
     size: int = 192
     """Side of the square model grid in pixels."""
     fit: FitMode = "stretch"
     """How photos meet the grid: see :class:`Preprocess`."""
-    epochs: int = 100
+    epochs: int = 200
     """Passes over the training split."""
     batch_size: int = 8
     """Samples a step."""
     lr: float = 2e-3
     """Peak learning rate of AdamW."""
-    weight_decay: float = 1e-2
+    weight_decay: float = 5e-2
     """Decoupled weight decay; biases and normalisation are exempt."""
     warmup: float = 0.05
     """Share of the steps in which the learning rate rises linearly; it then falls to zero on a cosine."""
@@ -88,6 +92,8 @@ class TrainConfig:
     """Weight of each side output's loss, for networks that have them."""
     ema: float = 0.998
     """Decay of the moving average of the weights that is validated and saved; 0 switches it off."""
+    precision: Precision = "auto"
+    """``fp32``, ``bf16`` (mixed: bfloat16 where it is safe), or ``auto``: mixed on GPUs that are built for it."""
     augment: float = 1.0
     """Strength of the augmentation: 0 none, 1 standard."""
     hflip: float = 0.5
@@ -110,6 +116,14 @@ class TrainConfig:
         """Return plain JSON values; :meth:`from_dict` is the inverse."""
         return asdict(self)
 
+    def changes(self, other: "TrainConfig") -> list[str]:
+        """Name the fields in which another configuration differs, with both values, for messages."""
+        return [
+            f"`{field.name}` was {getattr(self, field.name)!r} and is now {getattr(other, field.name)!r}"
+            for field in fields(self)
+            if getattr(self, field.name) != getattr(other, field.name)
+        ]
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, where: str = "configuration") -> "TrainConfig":
         """Build from plain values; absent fields keep their defaults.
@@ -126,16 +140,18 @@ class TrainConfig:
 
 def _type_problems(config: TrainConfig) -> list[str]:
     problems = []
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if field.type in (int, "int") and type(value) is not int:
-            problems.append(f"`{field.name}` is a whole number, got `{value}`")
-        elif field.type in (float, "float") and (isinstance(value, bool) or not isinstance(value, int | float)):
-            problems.append(f"`{field.name}` is a number, got `{value}`")
-        elif field.type in (float, "float") and not math.isfinite(value):
-            problems.append(f"`{field.name}` is `{value}`")
-        elif field.type in (str, "str") and not isinstance(value, str):
-            problems.append(f"`{field.name}` is text, got `{value}`")
+    for entry in fields(config):
+        value = getattr(config, entry.name)
+        if entry.type in (int, "int") and type(value) is not int:
+            problems.append(f"`{entry.name}` is a whole number, got `{value}`")
+        elif entry.type in (float, "float") and (isinstance(value, bool) or not isinstance(value, int | float)):
+            problems.append(f"`{entry.name}` is a number, got `{value}`")
+        elif entry.type in (float, "float") and not math.isfinite(value):
+            problems.append(f"`{entry.name}` is `{value}`")
+        elif entry.type in (str, "str") and not isinstance(value, str):
+            problems.append(f"`{entry.name}` is text, got `{value}`")
+        elif entry.name == "model_args" and not isinstance(value, Mapping):
+            problems.append(f"`{entry.name}` is a table of names and values, got `{value}`")
     return problems
 
 
@@ -153,8 +169,9 @@ def _range_problems(config: TrainConfig) -> list[str]:
         value = getattr(config, name)
         if isinstance(value, int | float) and not low <= value <= high:
             problems.append(f"`{name}` is `{value}`, but must be within {low:g}..{high:g}")
-    if config.fit not in get_args(FitMode):
-        problems.append(f"`fit` is `{config.fit}`, known: {', '.join(get_args(FitMode))}")
+    for name, choices in (("fit", get_args(FitMode)), ("precision", get_args(Precision))):
+        if getattr(config, name) not in choices:
+            problems.append(f"`{name}` is `{getattr(config, name)}`, known: {', '.join(choices)}")
     if config.ce_weight == 0 == config.dice_weight:
         problems.append("`ce_weight` and `dice_weight` are both 0: there is nothing to learn from")
     return problems

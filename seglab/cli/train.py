@@ -1,0 +1,198 @@
+"""``seglab train``: from a prepared dataset to a model."""
+
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from seglab.cli.console import Progress, escape, note, print_json, progress
+from seglab.cli.options import DeviceOption, JsonOption, OptionalTaskOption
+from seglab.config import TrainConfig
+from seglab.errors import UsageError
+
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from seglab.training.loop import RunResult
+    from seglab.training.settings import RunSettings
+
+__all__ = ["train"]
+
+DEFAULT = TrainConfig()
+
+
+def _option(name: str, help: str, metavar: str) -> Any:
+    """Return the option of a field; its default is shown, but None is passed, so that recipes can set it."""
+    return typer.Option(
+        f"--{name.replace('_', '-')}", help=f"{help} [default: {getattr(DEFAULT, name)}]", metavar=metavar
+    )
+
+
+def train(
+    run: Annotated[str | None, typer.Argument(help="With --resume: the run to continue.", metavar="[RUN]")] = None,
+    task: OptionalTaskOption = None,
+    data: Annotated[Path | None, typer.Option("--data", "-d", help="A prepared dataset.", metavar="DIR")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="The run directory. [default: runs/TASK-MODEL-DATE-TIME]", metavar="RUN"),
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="A shipped recipe, or a TOML file of settings.", metavar="NAME|FILE")
+    ] = None,
+    model: Annotated[str | None, _option("model", "A model of the zoo.", "NAME")] = None,
+    size: Annotated[int | None, _option("size", "Side of the model's grid in pixels.", "N")] = None,
+    epochs: Annotated[int | None, _option("epochs", "Passes over the training split.", "N")] = None,
+    batch_size: Annotated[int | None, _option("batch_size", "Samples a step.", "N")] = None,
+    lr: Annotated[float | None, _option("lr", "Peak learning rate.", "X")] = None,
+    augment: Annotated[float | None, _option("augment", "Strength of the augmentation; 0 none.", "X")] = None,
+    metric: Annotated[str | None, _option("metric", "The best weights by this metric are kept.", "NAME")] = None,
+    seed: Annotated[int | None, _option("seed", "Seed of everything drawn at random.", "N")] = None,
+    set: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any setting of a recipe, e.g. ema=0.99; repeatable.", metavar="NAME=VALUE"),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run; start it if there is none yet.")] = False,
+    time_limit: Annotated[
+        str | None, typer.Option("--time-limit", help="End in good order after so long: 900, 15m, 1h30m.", metavar="T")
+    ] = None,
+    graph: Annotated[
+        bool | None, typer.Option("--graph/--no-graph", help="Export model.onnx at the end.", show_default="graph")
+    ] = None,
+    device: DeviceOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Train a model on a prepared dataset; the run directory is the model.
+
+    [bold]seglab train --task person --data prepared/person --out runs/a[/bold]
+
+    [bold]seglab train --task face --data prepared/face --model unet-resnet18 --size 256 --epochs 60[/bold]
+
+    [bold]seglab train --resume runs/a[/bold]
+
+    [bold]seglab train --task person --data prepared/person --out runs/a --resume --time-limit 15m[/bold]
+
+    Flags override the recipe, the recipe overrides the defaults. Ctrl-C saves and says how to go on. With --resume and
+    --out, a run that is there is continued, and one that is finished is left alone.
+
+    The learning rate falls over the epochs; with --time-limit over the time, if that is over sooner. The last
+    validation and the graph come on top of the time.
+    """
+    flags = {name: value for name, value in locals().items() if name in DEFAULT.to_dict() and value is not None}
+    limit_s = None if time_limit is None else _seconds(time_limit)
+    result = _run(_run_dir(run, out, resume), task, data, recipe, [*(set or [])], flags, resume, limit_s, graph, device)
+    _summarise(result)
+    if json:
+        print_json(result.to_dict())
+
+
+def _run(
+    run_dir: Path | None,
+    task_name: str | None,
+    data: Path | None,
+    recipe: str | None,
+    settings: list[str],
+    flags: dict[str, Any],
+    resume: bool,
+    time_limit_s: float | None,
+    graph: bool | None,
+    device: str | None,
+) -> "RunResult":
+    from contextlib import ExitStack
+
+    from seglab.data.manifest import open_dataset
+    from seglab.device import choose_device
+    from seglab.tasks import Task, load_task
+    from seglab.training.recipe import configure, load_recipe, parse_settings
+
+    there = _settings_of(run_dir) if resume and run_dir is not None else None
+    layers = [load_recipe(recipe) if recipe else {}, parse_settings(settings), flags]
+    config = configure(there.config if there else TrainConfig(), *layers)
+    data_dir = data or (there.data_dir if there else None)
+    if data_dir is None or (task_name is None and there is None):
+        raise UsageError(
+            "name the task and the data", "`seglab train --task TASK --data DIR`; `seglab prepare` makes the data"
+        )
+    task = Task.from_dict(there.task) if there and task_name is None else load_task(task_name or "")
+    dataset, chosen = open_dataset(data_dir), choose_device(device)
+    run_dir = run_dir or Path("runs") / f"{task.name}-{config.model}-{time.strftime('%Y%m%d-%H%M%S')}"
+    from seglab.training.loop import train as run
+
+    with ExitStack() as stack:
+        return run(
+            config, dataset, run_dir, chosen, task=task, resume=resume, watcher=_Display(stack),
+            time_limit_s=time_limit_s or (there.time_limit_s if there else None),
+            graph=graph if graph is not None else there.graph if there else True,
+        )  # fmt: skip
+
+
+def _run_dir(run: str | None, out: Path | None, resume: bool) -> Path | None:
+    """Return the run directory of ``--resume RUN``, ``--resume --out RUN`` (or ``--resume auto``), or ``--out RUN``."""
+    if run is not None and not resume:
+        raise UsageError(f"`{run}` is one word too many", f"`--out {run}` names the run, `--resume {run}` continues it")
+    if run is None or run == "auto":
+        if resume and out is None:
+            raise UsageError("--resume does not know the run", "`seglab train --resume RUN`, or name it with `--out`")
+        return out
+    if out is not None and out != Path(run):
+        raise UsageError(f"two runs are named: `{run}` and `{out}`", "leave one out")
+    _require_run(Path(run))
+    return Path(run)
+
+
+def _require_run(run_dir: Path) -> None:
+    from seglab.training.settings import read_settings
+
+    read_settings(run_dir)
+
+
+def _settings_of(run_dir: Path) -> "RunSettings | None":
+    from seglab.training.settings import has_run, read_settings
+
+    return read_settings(run_dir) if has_run(run_dir) else None
+
+
+class _Display:
+    """Shows a run: notes as lines, steps as a bar."""
+
+    def __init__(self, stack: "ExitStack") -> None:
+        self._stack = stack
+        self._bar: Progress | None = None
+
+    def note(self, text: str) -> None:
+        note(escape(text))
+
+    def start(self, num_steps: int, done: int) -> None:
+        self._bar = self._stack.enter_context(progress(num_steps, "train"))
+        if done:
+            self._bar.advance(done)
+
+    def step(self, info: str) -> None:
+        if self._bar is not None:
+            self._bar.advance(1, info)
+
+
+def _seconds(text: str) -> float:
+    units = {"h": 3600, "m": 60, "s": 1, "": 1}
+    parts = re.findall(r"(\d+(?:\.\d+)?)([hms]?)", text.lower())
+    seconds = sum(float(number) * units[unit] for number, unit in parts)
+    if "".join(number + unit for number, unit in parts) != text.lower() or seconds <= 0:
+        raise UsageError(f"`{text}` is no length of time", "write seconds as 900, or 15m, or 1h30m")
+    return seconds
+
+
+def _summarise(result: "RunResult") -> None:
+    import shlex
+
+    course, run = result.course, escape(shlex.quote(str(result.run_dir)))
+    score = "" if course.best_score is None else f", {escape(result.config.metric)} {course.best_score:.4f}"
+    if result.already_finished:
+        note(f"the run is finished already ({course.stopped}): nothing to do")
+    kept = f"epoch {course.best_epoch} is kept{score}"
+    note(f"[bold]{run}[/bold]: {course.epoch} epochs in {course.seconds / 60:.1f} min; {kept}")
+    if result.graph_difference is not None:
+        note(f"model.onnx gives the same logits within {result.graph_difference:.1g}")
+    note(f"next: seglab evaluate --model {run} --data DIR")
+    note(f"      seglab predict --model {run} PHOTOS")
+    note(f"      seglab cutout --model {run} PHOTOS")

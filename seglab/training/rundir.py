@@ -1,0 +1,128 @@
+"""The directory of a run: who may write to it, and the state that a run continues from.
+
+::
+
+    RUN/config.json  model.safetensors  model.onnx      the bundle: the best weights so far
+    RUN/train.json                                       what the run was started with
+    RUN/last.pt                                          the resume state
+    RUN/metrics.jsonl  events.out.tfevents*  samples/    what happened
+    RUN/environment.json                                 where it happened
+    RUN/.lock                                            held while the run is running
+"""
+
+import contextlib
+import json
+import pickle
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from seglab import files
+from seglab.errors import DataError, UsageError
+from seglab.training.settings import FORMAT, SETTINGS, RunSettings, first_line, has_run
+
+__all__ = ["RunDir", "claim_run"]
+
+
+LAST: Final = "last.pt"
+METRICS: Final = "metrics.jsonl"
+
+
+class RunDir:
+    """A run directory that this process holds. :func:`claim_run` makes it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.samples_dir = path / "samples"
+
+    def save_settings(self, settings: RunSettings) -> None:
+        """Write what the run was started with."""
+        files.write_json(self.path / SETTINGS, settings.to_dict())
+
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Replace the resume state in one step; if that fails the one before survives.
+
+        Raises:
+            DataError: If the disk is full or the folder cannot be written to.
+        """
+        path = self.path / LAST
+        with files.replacing(path) as temporary_path:
+            try:
+                torch.save({"format": FORMAT, **state}, temporary_path)
+            except RuntimeError as error:  # what torch makes of a full disk
+                raise DataError(f"cannot write `{path}`: {error}", "free some space, then resume") from error
+        files.sync_dir(self.path)
+
+    def load_state(self) -> dict[str, Any] | None:
+        """Return the resume state; None if the run has not saved one. Nothing in it is executed.
+
+        Raises:
+            DataError: If the file is damaged, or a newer seglab wrote it.
+        """
+        path = self.path / LAST
+        if not path.exists():
+            return None
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
+        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+            raise DataError(f"`{path}` is damaged: {first_line(error)}", "start a new run") from error
+        if not isinstance(state, dict) or type(state.get("format")) is not int:
+            raise DataError(f"`{path}` is not the state of a run", "start a new run")
+        if state["format"] > FORMAT:
+            message = f"`{path}` has format {state['format']}, this seglab knows {FORMAT}: a newer one wrote it"
+            raise DataError(message, "pip install --upgrade seglab")
+        return state
+
+    def keep_metrics(self, num_epochs: int) -> None:
+        """Remove the lines of ``metrics.jsonl`` after some epoch, and a line that a kill cut short."""
+        path = self.path / METRICS
+        if not path.exists():
+            return
+        kept = []
+        for line in path.read_text(errors="replace").splitlines():
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                if json.loads(line)["epoch"] <= num_epochs:
+                    kept.append(line)
+        files.write_text(path, "".join(f"{line}\n" for line in kept))
+
+    def add_metrics(self, values: Mapping[str, Any]) -> None:
+        """Append an epoch to ``metrics.jsonl``."""
+        files.append_line(self.path / METRICS, json.dumps(values, allow_nan=False))
+
+
+@contextlib.contextmanager
+def claim_run(path: Path, *, resume: bool) -> Iterator[RunDir]:
+    """Hold a run directory for the length of the block. It is made if absent.
+
+    Args:
+        path: The directory.
+        resume: Whether a run that is there may be continued; otherwise the directory must be absent or empty.
+
+    Raises:
+        UsageError: If a run, or anything else, is there that must not be overwritten.
+        BusyError: If another process is running it; its pid is named.
+    """
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"`{path}` is a file", "name a folder with `--out DIR`")
+    _refuse_overwriting(path, resume=resume)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot make `{path}`: {error.strerror}") from error
+    with files.lock(path / ".lock", f"run `{path}`"):
+        _refuse_overwriting(path, resume=resume)  # another process may have finished one in the meantime
+        yield RunDir(path)
+
+
+def _refuse_overwriting(path: Path, *, resume: bool) -> None:
+    if has_run(path):
+        if not resume:
+            raise UsageError(
+                f"`{path}` holds a run already",
+                f"`seglab train --resume {path}` continues it; `--out` names another folder",
+            )
+        return
+    if path.is_dir() and any(entry.name != ".lock" for entry in path.iterdir()):
+        raise UsageError(f"`{path}` is not empty, and what it holds is no run", "name another folder with `--out DIR`")

@@ -1,0 +1,82 @@
+"""What a run was started with, in ``train.json``: all that is needed to start it again. Needs no torch."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from seglab.config import TrainConfig
+from seglab.errors import DataError
+
+__all__ = ["FORMAT", "SETTINGS", "RunSettings", "first_line", "has_run", "read_settings"]
+
+FORMAT: Final = 1
+"""Number of the layout of ``train.json`` and ``last.pt``; a reader refuses a higher one."""
+
+SETTINGS: Final = "train.json"
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a run was started with: all that is needed to start it again."""
+
+    config: TrainConfig
+    task: Mapping[str, Any]
+    """The whole task, as plain values."""
+    data_dir: Path
+    """The prepared dataset, as an absolute path."""
+    digest: str
+    """The dataset's digest."""
+    graph: bool = True
+    """Whether the graph is exported at the end."""
+    time_limit_s: float | None = None
+    """The most seconds of training, all parts of the run together."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "format": FORMAT,
+            "config": self.config.to_dict(),
+            "task": dict(self.task),
+            "data": str(self.data_dir),
+            "digest": self.digest,
+            "graph": self.graph,
+            "time_limit_s": self.time_limit_s,
+        }
+
+
+def has_run(path: Path) -> bool:
+    """Tell whether a run was ever started there."""
+    return (path / SETTINGS).is_file()
+
+
+def read_settings(path: Path) -> RunSettings:
+    """Read what a run was started with.
+
+    Raises:
+        DataError: If there is no run, the file is damaged, or a newer seglab wrote it.
+    """
+    settings_path = path / SETTINGS
+    try:
+        values = json.loads(settings_path.read_bytes())
+        if values["format"] > FORMAT:
+            raise DataError(f"`{path}` was started by a newer seglab", "pip install --upgrade seglab")
+        return RunSettings(
+            TrainConfig.from_dict(values["config"], where=str(settings_path)),
+            values["task"],
+            Path(values["data"]),
+            values["digest"],
+            values["graph"],
+            values["time_limit_s"],
+        )
+    except FileNotFoundError:
+        message = f"there is no run to resume in `{path}`: it has no `{SETTINGS}`"
+        raise DataError(message, f"start one with `seglab train --task TASK --data DIR --out {path}`") from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"`{settings_path}` is damaged: {first_line(error)}", "start a new run") from error
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or its name if it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
