@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,8 +166,8 @@ def render(photo: Photo, alpha: Uint8, background: Rgb | None) -> Uint8:
 
     clean = decontaminate(photo.image, alpha)
     if background is None:
-        rgba: Uint8 = cv2.merge([*cv2.split(clean), alpha])
-        return rgba
+        rgba: Any = cv2.merge([*cv2.split(clean), alpha])
+        return cast(Uint8, rgba)
     mixed_HW: Any = cv2.inRange(alpha, 1, 254)
     clean[alpha == 0] = background
     share_N1 = alpha[mixed_HW > 0].astype(np.float32)[:, None] / 255

@@ -302,6 +302,7 @@ def test_a_full_disk_ends_the_run_and_keeps_what_is_finished(shell, save, corner
 
     for number in range(4):
         save(Path(f"p/{number}.png"), corners())
+    monkeypatch.setattr("seglab.inference.flow.workers_for", lambda: 0)
     real = Path.replace
 
     def full(self: Path, target: Any) -> Any:
