@@ -1,5 +1,6 @@
 """``seglab cutout``: people without their background."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -26,7 +27,8 @@ def cutout(
     model: ModelOption = None,
     out: OutOption = None,
     keep: Annotated[
-        str, typer.Option("--keep", help="Classes or regions to keep, with commas. [default: the task's foreground]")
+        str,
+        typer.Option("--keep", help="Classes or regions to keep, with commas.", show_default="the task's foreground"),
     ] = "",
     invert: Annotated[bool, typer.Option("--invert", help="Keep everything else instead.")] = False,
     edge: Annotated[
@@ -72,9 +74,9 @@ def cutout(
 
     look = parse_look(edge=edge, background=background, keep=keep, invert=invert, mask_only=mask_only)
     chosen = choose_device(device)
-    found = choose_model(task or (DEFAULT_CUTOUT_TASK if model is None else None), model)
+    task = task or (DEFAULT_CUTOUT_TASK if model is None else None)
     run = prepare(
-        photos, found, chosen, look, out=out, engine=engine, batch_size=batch_size, measure=json, keep_ext=keep_ext,
-        skip_existing=skip_existing, overwrite=overwrite, max_pixels=max_pixels,
+        photos, partial(choose_model, task, model), chosen, look, out=out, engine=engine, batch_size=batch_size,
+        measure=json, keep_ext=keep_ext, skip_existing=skip_existing, overwrite=overwrite, max_pixels=max_pixels,
     )  # fmt: skip
     return report(run, json=json, fail_fast=fail_fast, device=f"{chosen.name} ({chosen.reason})")

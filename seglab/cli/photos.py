@@ -31,7 +31,7 @@ PhotosArgument = Annotated[
     list[str],
     typer.Argument(
         help="Photos: files, folders (searched through), patterns in quotes, or @LIST with a path a line.",
-        metavar="PHOTOS...",
+        metavar="PHOTOS",
         show_default=False,
     ),
 ]
@@ -48,7 +48,7 @@ OverwriteOption = Annotated[
 ]
 FailFastOption = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first photo that fails.")]
 MaxPixelsOption = Annotated[
-    int | None, typer.Option("--max-pixels", min=1, help="Refuse photos of more pixels. [default: 178956970]")
+    int | None, typer.Option("--max-pixels", min=1, help="Refuse photos of more pixels.", show_default="178956970")
 ]
 
 NUM_NAMED = 5

@@ -1,5 +1,6 @@
 """``seglab predict``: masks of photos."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -27,7 +28,9 @@ def predict(
     out: OutOption = None,
     formats: Annotated[
         list[str] | None,
-        typer.Option("--format", "-f", help="palette, ids or overlay; repeatable. [default: palette]", metavar="NAME"),
+        typer.Option(
+            "--format", "-f", help="palette, ids or overlay; repeatable.", metavar="NAME", show_default="palette"
+        ),
     ] = None,
     json: JsonOption = False,
     device: DeviceOption = None,
@@ -59,7 +62,7 @@ def predict(
 
     chosen = choose_device(device)
     run = prepare(
-        photos, choose_model(task, model), chosen, out=out, formats=formats or DEFAULT_FORMATS, engine=engine,
+        photos, partial(choose_model, task, model), chosen, out=out, formats=formats or DEFAULT_FORMATS, engine=engine,
         batch_size=batch_size, measure=json, keep_ext=keep_ext, skip_existing=skip_existing, overwrite=overwrite,
         max_pixels=max_pixels,
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """``seglab cutout``: photos in, people on a transparent background out."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, cast
@@ -87,7 +87,7 @@ def parse_look(
 
 def cutout(
     photos: Sequence[str | Path],
-    model: Model,
+    model: Model | Callable[[], Model],
     device: Device,
     look: Look,
     *,
@@ -104,7 +104,7 @@ def cutout(
 
     Args:
         photos: See :func:`seglab.inference.inputs.find_sources`.
-        model: What answers; it is loaded only if there is something to do.
+        model: What answers, or how to find it, once the photos are found; loaded only if there is something to do.
         device: Where.
         look: What the cutouts look like.
         out: A folder, or a file for one photo. By default single files are answered beside themselves, as
@@ -121,9 +121,10 @@ def cutout(
         UsageError: If names clash, or the task has no such class to keep.
         DataError: If there is nothing to do, or nowhere to write.
     """
+    plan = make_plan(photos, _layout(look), out=out, keep_ext=keep_ext, overwrite=overwrite)
+    model = model if isinstance(model, Model) else model()
     task = model.config.task
     classes = kept_classes(look, task)
-    plan = make_plan(photos, _layout(look), out=out, keep_ext=keep_ext, overwrite=overwrite)
     ledger = Ledger(plan.out_dir, "cutout", {"model": model.config.save_id, "look": asdict(look)})
     if skip_existing:
         plan = plan.without_finished(ledger)

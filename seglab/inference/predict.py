@@ -1,6 +1,6 @@
 """``seglab predict``: photos in, masks out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ DEFAULT_DIR: Final = Path("seglab-masks")
 
 def predict(
     photos: Sequence[str | Path],
-    model: Model,
+    model: Model | Callable[[], Model],
     device: Device,
     *,
     out: Path | None = None,
@@ -41,7 +41,7 @@ def predict(
 
     Args:
         photos: See :func:`seglab.inference.inputs.find_sources`.
-        model: What answers; it is loaded only if there is something to do.
+        model: What answers, or how to find it, once the photos are found; loaded only if there is something to do.
         device: Where.
         out: A folder, or a file for one photo and one format; ``seglab-masks/`` by default.
         formats: Names in :data:`seglab.inference.sinks.FORMATS`; the first takes the photo's name.
@@ -60,6 +60,7 @@ def predict(
     chosen = choose_formats(formats)
     layout = Layout("predict", {name: form.suffixes for name, form in chosen.items()}, DEFAULT_DIR)
     plan = make_plan(photos, layout, out=out, keep_ext=keep_ext, overwrite=overwrite)
+    model = model if isinstance(model, Model) else model()
     ledger = Ledger(plan.out_dir, "predict", {"model": model.config.save_id, "formats": list(formats)})
     if skip_existing:
         plan = plan.without_finished(ledger)

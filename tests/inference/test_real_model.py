@@ -92,6 +92,7 @@ def test_tasks_and_models_must_fit(program: Program) -> None:
         (["predict", "photo.png", "--task", "face", "--model", "person.onnx"], 3, ["segments `person`", "is `face`"]),
         (["predict", "photo.png", "--task", "fase", "--model", "person.onnx"], 2, ["did you mean `face`"]),
         (["predict", "photo.png", "--model", "gone.onnx"], 3, ["gone.onnx"]),
+        (["predict", "foto.png"], 3, ["`foto.png` does not exist", "did you mean `photo.png`"]),
         (["predict", "photo.png", "--model", "person.onnx", "--device", "cuda:7"], 6, ["`cuda:7`"]),
         (["predict", "photo.png", "--model", "photo.png"], 3, ["photo.png"]),
     ):
