@@ -226,4 +226,6 @@ def _first_line(error: Exception) -> str:
     """Return what an error says, without its stack and its instructions to developers."""
     cause = error.__cause__ if isinstance(error, torch.onnx.OnnxExporterError) and error.__cause__ else error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(cause).__name__
+    if not lines:
+        return type(cause).__name__
+    return (" ".join(lines[:2]) if lines[0].endswith(":") else lines[0])[:200]

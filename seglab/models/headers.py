@@ -186,12 +186,11 @@ def _text(value: Any) -> str:
 def _not_safetensors(size: int, length: int, beginning: bytes) -> str:
     if size == 0:
         return "empty file"
-    if _is_page(beginning):
-        return "a web page"
-    if beginning.startswith(b"PK\x03\x04") or beginning[:1] == b"\x80":
-        return "a pickled checkpoint"
     if beginning[8:9] != b"{":
-        return "not a safetensors file"
+        if _is_page(beginning):
+            return "a web page"
+        pickled = beginning.startswith((b"PK\x03\x04", b"\x80"))
+        return "a pickled checkpoint" if pickled else "not a safetensors file"
     if length > MAX_HEADER_BYTES:
         return "not a safetensors file: its header would be too large"
     return "cut off in its header" if 8 + length > size else ""

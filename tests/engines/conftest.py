@@ -1,0 +1,61 @@
+"""Bundles of random but lively networks, exported once a session."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from seglab.config import Preprocess
+from seglab.models.bundle import BundleConfig, save_bundle
+from seglab.models.export import Export, export_graph, photo_like
+from seglab.models.zoo import build
+from seglab.tasks import TASKS
+
+FACE = TASKS["face"]
+
+
+def lively(name: str, num_classes: int, **args: object) -> nn.Module:
+    """Return a seeded network whose BatchNorms have the statistics of photos and uneven scales."""
+    torch.manual_seed(7)
+    network = build(name, num_classes, **args)
+    generator = torch.Generator().manual_seed(8)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.data.uniform_(0.5, 1.5, generator=generator)
+            module.bias.data.uniform_(-0.3, 0.3, generator=generator)
+            module.momentum = 0.5
+    network.train()
+    with torch.no_grad():
+        for seed in range(4):
+            pixels = torch.from_numpy(photo_like((2, 96, 96), seed)).permute(0, 3, 1, 2).float()
+            network(pixels / 127.5 - 1)
+    return network.eval()
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Export]]:
+    """Return what makes (once) the bundle of a zoo name, with its graph."""
+
+    @cache
+    def make(name: str) -> tuple[Path, Export]:
+        bundle_dir = tmp_path_factory.mktemp(name)
+        config = BundleConfig(task=FACE, model=name, preprocess=Preprocess(size_hw=(96, 128)))
+        save_bundle(bundle_dir, config, lively(name, FACE.num_classes).state_dict())
+        return bundle_dir, export_graph(bundle_dir)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a bundle of the smallest network, with its graph; not to be changed."""
+    bundle_dir = tmp_path_factory.mktemp("small")
+    config = BundleConfig(
+        task=FACE, model="unet-light", model_args={"width": 2}, preprocess=Preprocess(size_hw=(64, 64))
+    )
+    save_bundle(bundle_dir, config, lively("unet-light", FACE.num_classes, width=2).state_dict())
+    export_graph(bundle_dir)
+    return bundle_dir
