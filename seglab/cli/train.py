@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from seglab.training.loop import RunResult
     from seglab.training.settings import RunSettings
 
-__all__ = ["train"]
+__all__ = ["Display", "train"]
 
 DEFAULT = TrainConfig()
 
@@ -121,7 +121,7 @@ def _run(
 
     with ExitStack() as stack:
         return run(
-            config, dataset, run_dir, chosen, task=task, resume=resume, watcher=_Display(stack),
+            config, dataset, run_dir, chosen, task=task, resume=resume, watcher=Display(stack),
             time_limit_s=time_limit_s or (there.time_limit_s if there else None),
             graph=graph if graph is not None else there.graph if there else True,
         )  # fmt: skip
@@ -153,7 +153,7 @@ def _settings_of(run_dir: Path) -> "RunSettings | None":
     return read_settings(run_dir) if has_run(run_dir) else None
 
 
-class _Display:
+class Display:
     """Shows a run: notes as lines, steps as a bar."""
 
     def __init__(self, stack: "ExitStack") -> None:
