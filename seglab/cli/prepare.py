@@ -1,5 +1,6 @@
 """``seglab prepare``: from photos and masks to a prepared dataset."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,18 @@ if TYPE_CHECKING:
 
 __all__ = ["prepare"]
 
+LAYOUTS = (
+    "helen, pascal-part, cihp-celebmaskhq-6class, cihp, celebamask-hq, lip, imaterialist, coco, human-segmentation "
+    "or folders"
+)
+
+
+class Fit(StrEnum):
+    """How photos meet a square."""
+
+    stretch = "stretch"
+    pad = "pad"
+
 
 def prepare(
     raw: Annotated[Path, typer.Argument(help="Photos and masks in a layout that seglab knows.", metavar="RAW")],
@@ -21,12 +34,22 @@ def prepare(
     task: OptionalTaskOption = None,
     source: Annotated[
         str | None,
-        typer.Option("--source", help="human-segmentation or folders. [default: recognised]", metavar="NAME"),
+        typer.Option("--source", help=f"Layout: {LAYOUTS}. [default: recognised]", metavar="NAME"),
     ] = None,
     val: Annotated[float, typer.Option("--val", help="Share of val, where the source has no splits.")] = 0.1,
     test: Annotated[float, typer.Option("--test", help="Share of test, where the source has no splits.")] = 0.1,
     max_side: Annotated[
         int | None, typer.Option("--max-side", help="Shrink to this longer side.", metavar="PIXELS")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option("--size", help="Bring everything to this square instead.", metavar="PIXELS")
+    ] = None,
+    fit: Annotated[
+        Fit, typer.Option("--fit", help="With --size: stretch, or pad with grey that no score counts.")
+    ] = Fit.stretch,
+    rules: Annotated[
+        str | None,
+        typer.Option("--rules", help="iMaterialist: documented, or original (the published code).", metavar="NAME"),
     ] = None,
     colours: Annotated[
         Path | None,
@@ -46,6 +69,8 @@ def prepare(
 
     [bold]seglab prepare mine prepared/mine --task clothes --max-side 768[/bold]
 
+    [bold]seglab prepare downloads/imaterialist prepared/clothes --size 768[/bold]
+
     [bold]seglab prepare mine prepared/mine --task hands.toml --colours colours.toml --dry-run[/bold]
 
     RAW is a known layout, or images/ with masks/ (or labels/) of the same stems: class ids, palette PNGs, colours,
@@ -58,7 +83,7 @@ def prepare(
     try:
         done = run(
             raw, out, task=load_task(task) if task else None, source=source, val=val, test=test, max_side=max_side,
-            colours=colours, workers=workers, drop_bad=drop_bad,
+            size=size, fit=fit.value, rules=rules, colours=colours, workers=workers, drop_bad=drop_bad,
             dry_run=dry_run, force=force, progress=lambda total: progress(total, "prepare"),
         )  # fmt: skip
     except ProblemsFound as error:

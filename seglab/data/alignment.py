@@ -1,6 +1,7 @@
 """How a photo and its labels come to lie on each other: orientation and size.
 
-Labels are never interpolated. Where sizes differ the photo is resized; only a limit on the longer side shrinks both.
+Labels are never interpolated. Where sizes differ the photo is resized; only a limit on the longer side, or a grid that
+everything is brought to, changes both.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,7 +11,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Alignment", "align", "turn_upright"]
+from seglab.config import Preprocess
+from seglab.data.geometry import fit_image, place
+from seglab.data.images import resize_image, resize_labels
+from seglab.data.sources import Outlines
+from seglab.tasks import IGNORE
+
+__all__ = ["Alignment", "align", "fit_labels", "fit_photo", "turn_upright"]
 
 ASPECT_TOLERANCE: Final = 0.01
 """Largest relative difference of the aspect ratios of a photo and a mask that show the same."""
@@ -62,6 +69,48 @@ def align(
 def turn_upright(labels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     """Turn labels as a photo of EXIF orientation 5..8 is turned to be displayed."""
     return np.ascontiguousarray(_TURNS[orientation](labels))
+
+
+def fit_photo(image: NDArray[np.uint8], alignment: Alignment, grid: Preprocess | None) -> NDArray[np.uint8]:
+    """Bring an upright photo to its final size.
+
+    Args:
+        image: HWC uint8 RGB.
+        alignment: Its size, where there is no grid.
+        grid: The grid and how photos meet it.
+    """
+    return fit_image(image, grid)[0] if grid else resize_image(image, alignment.size_hw)
+
+
+def fit_labels(
+    labels: NDArray[np.uint8] | Outlines,
+    photo_hw: tuple[int, int],
+    orientation: int,
+    alignment: Alignment,
+    grid: Preprocess | None,
+) -> NDArray[np.uint8]:
+    """Bring labels upright and to the final size of their photo; on a grid the padding is 255.
+
+    Args:
+        labels: HW class ids and 255 as stored, or what draws them.
+        photo_hw: Size of the photo as displayed.
+        orientation: EXIF orientation of the photo's file.
+        alignment: Orientation of the labels, and their size where there is no grid.
+        grid: The grid and how photos meet it.
+    """
+    if grid is None:
+        return _upright(labels, alignment.size_hw, orientation if alignment.turn_labels else 1)
+    top, left, height, width = place(photo_hw, grid).box
+    fitted: NDArray[np.uint8] = np.full(grid.size_hw, IGNORE, np.uint8)
+    inner = _upright(labels, (height, width), orientation if alignment.turn_labels else 1)
+    fitted[top : top + height, left : left + width] = inner
+    return fitted
+
+
+def _upright(labels: NDArray[np.uint8] | Outlines, size_hw: tuple[int, int], orientation: int) -> NDArray[np.uint8]:
+    if not isinstance(labels, np.ndarray):
+        labels = labels.draw(size_hw[::-1] if orientation >= 5 else size_hw)
+    return resize_labels(turn_upright(labels, orientation) if orientation >= 5 else labels, size_hw)
 
 
 def _same_shape(a_hw: tuple[int, int], b_hw: tuple[int, int]) -> bool:

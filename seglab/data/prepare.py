@@ -13,16 +13,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seglab import files
-from seglab.data.alignment import align, turn_upright
+from seglab.config import FitMode, Preprocess
+from seglab.data.alignment import align, fit_labels, fit_photo
 from seglab.data.decoding import ImageError, open_picture, read_file
-from seglab.data.images import read_photo, resize_image, resize_labels
+from seglab.data.images import read_photo
 from seglab.data.manifest import Dataset, DatasetWriter, finished_dataset
 from seglab.data.masks import load_colours
 from seglab.data.naming import assign_splits, unique_ids
 from seglab.data.problems import Findings, Problem, ProblemsFound, report_path
-from seglab.data.sources import BadLabels, Item, Scan, Source, SourceOptions, find_source, recognise
+from seglab.data.sources import (
+    BadLabels,
+    BadRows,
+    Item,
+    LeftOut,
+    Outlines,
+    Scan,
+    Source,
+    SourceOptions,
+    find_source,
+    recognise,
+)
 from seglab.device import num_threads
-from seglab.errors import DataError, UsageError
+from seglab.errors import DataError, UsageError, unknown
 from seglab.pipeline import ahead
 from seglab.tasks import IGNORE, TASKS, Rgb, Task
 
@@ -77,6 +89,9 @@ def prepare(
     val: float = 0.1,
     test: float = 0.1,
     max_side: int | None = None,
+    size: int | None = None,
+    fit: FitMode = "stretch",
+    rules: str | None = None,
     colours: Path | Mapping[Rgb, int] | None = None,
     workers: int | None = None,
     drop_bad: bool = False,
@@ -97,6 +112,9 @@ def prepare(
         val: Share of the validation split, where the source has no splits of its own.
         test: Share of the test split, likewise.
         max_side: Shrink photos and labels whose longer side has more pixels.
+        size: Bring all photos and labels to a square of this side instead.
+        fit: How they meet it: ``stretch``, or ``pad`` with grey and 255.
+        rules: How to understand the labels, where the layout has several ways.
         colours: Meaning of the colours of colour masks: a table or its file (:func:`seglab.data.masks.load_colours`).
         workers: Threads; the CPUs of this process by default, 0 for none.
         drop_bad: Leave bad pairs out instead of refusing all.
@@ -109,14 +127,15 @@ def prepare(
         DataError: If the source is not known, has no usable pair, or something else is in the way.
         UsageError: If an option is impossible.
     """
-    _check_arguments(raw_dir, out_dir, max_side, (val, test))
-    plan = _plan(raw_dir, task, source, colours, (val, test))
+    _check_arguments(raw_dir, out_dir, max_side, size, (val, test))
+    grid = Preprocess(size_hw=(size, size), fit=fit) if size else None
+    plan = _plan(raw_dir, task, source, colours, (val, test), rules, grid)
     options = {**plan.options, "max_side": max_side, "drop_bad": drop_bad}
     if not force and not dry_run and (there := finished_dataset(out_dir, plan.task, plan.source, options)):
         return Prepared(there, plan.source, plan.reason, len(there.samples), plan.findings, unchanged=True)
     writer = None if dry_run else DatasetWriter(out_dir, plan.task, plan.source, options, force=force)
     with ExitStack() as stack:
-        converter = _Converter(plan, max_side, stack.enter_context(writer) if writer else None, drop_bad)
+        converter = _Converter(plan, max_side, grid, stack.enter_context(writer) if writer else None, drop_bad)
         bar = stack.enter_context(progress(len(plan.jobs))) if progress else None
         for _ in converter.run(num_threads() if workers is None else workers):
             if bar is not None:
@@ -157,6 +176,7 @@ class _Outcome:
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
     blank: bool = False
+    left_out: bool = False
 
 
 def _plan(
@@ -165,24 +185,32 @@ def _plan(
     source: str | None,
     colours: Path | Mapping[Rgb, int] | None,
     shares: tuple[float, float],
+    rules: str | None,
+    grid: Preprocess | None,
 ) -> _Plan:
     module, reason = (find_source(source), "") if source else recognise(raw_dir)
     task = _chosen_task(task, module)
+    _check_rules(rules, module)
     if isinstance(colours, Path):
         colours = load_colours(colours, task)
-    scan = module.scan(raw_dir, SourceOptions(task, colours))
+    stretched = grid.size_hw[0] if grid and grid.fit == "stretch" else None
+    scan = module.scan(raw_dir, SourceOptions(task, colours, shares[0], rules, stretched))
     findings = Findings(len(scan.items), list(scan.remarks), list(scan.problems))
     own_splits = all(item.split for item in scan.items)
     options = {
         **({} if own_splits else {"val": shares[0], "test": shares[1]}),
         "colours": sorted([*colour, id] for colour, id in colours.items()) if colours else None,
+        "rules": rules,
+        "grid": {"size": grid.size_hw[0], "fit": grid.fit} if grid else None,
         "source_files": _fingerprint(scan, raw_dir),
     }
     jobs = _jobs(scan, raw_dir, shares, findings)
     return _Plan(raw_dir, task, module.NAME, reason, jobs, options, findings, own_splits)
 
 
-def _check_arguments(raw_dir: Path, out_dir: Path, max_side: int | None, shares: tuple[float, float]) -> None:
+def _check_arguments(
+    raw_dir: Path, out_dir: Path, max_side: int | None, size: int | None, shares: tuple[float, float]
+) -> None:
     if not raw_dir.is_dir():
         near = difflib.get_close_matches(raw_dir.name, [path.name for path in raw_dir.parent.glob("*/")], n=1)
         hint = f"did you mean `{raw_dir.parent / near[0]}`?" if near else "pass the folder that holds photos and masks"
@@ -191,8 +219,11 @@ def _check_arguments(raw_dir: Path, out_dir: Path, max_side: int | None, shares:
     if out.is_relative_to(raw) or raw.is_relative_to(out):
         message = f"`{out_dir}` and the source `{raw_dir}` lie in each other; sources are never written to"
         raise UsageError(message, "choose a place beside the source")
-    if max_side is not None and max_side < MIN_SIDE:
-        raise UsageError(f"--max-side `{max_side}` is less than {MIN_SIDE} pixels")
+    for name, value in (("--max-side", max_side), ("--size", size)):
+        if value is not None and value < MIN_SIDE:
+            raise UsageError(f"{name} `{value}` is less than {MIN_SIDE} pixels")
+    if max_side is not None and size is not None:
+        raise UsageError("--size and --max-side exclude each other")
     assign_splits((), *shares)
 
 
@@ -203,6 +234,14 @@ def _chosen_task(task: Task | None, source: Source) -> Task:
         hint = f"--task with one of {', '.join(TASKS)}, or a TOML file of your own"
         raise UsageError(f"source `{source.NAME}` does not say what its masks mean", hint)
     return TASKS[source.TASK]
+
+
+def _check_rules(rules: str | None, source: Source) -> None:
+    known = getattr(source, "RULES", ())
+    if rules is not None and not known:
+        raise UsageError(f"source `{source.NAME}` has no --rules to choose from")
+    if rules is not None and rules not in known:
+        raise unknown(f"rules of source `{source.NAME}`", rules, known)
 
 
 def _jobs(scan: Scan, raw_dir: Path, shares: tuple[float, float], findings: Findings) -> list[_Job]:
@@ -220,7 +259,7 @@ def _fingerprint(scan: Scan, raw_dir: Path) -> str:
     """Hash names, splits, sizes and times of all files that take part: cheap, and changes when the source does."""
     digest = hashlib.sha256()
     for item in sorted(scan.items, key=lambda item: (item.split or "", item.name)):
-        for path in (item.photo_path, item.label_path):
+        for path in (item.photo_path, item.label_path, *item.more_paths):
             with contextlib.suppress(OSError):
                 status = path.stat()
                 where = path.relative_to(raw_dir).as_posix().encode(errors="surrogateescape")
@@ -233,11 +272,19 @@ def _fingerprint(scan: Scan, raw_dir: Path) -> str:
 class _Converter:
     """Reads, checks, aligns and writes the pairs, in threads."""
 
-    def __init__(self, plan: _Plan, max_side: int | None, writer: DatasetWriter | None, drop_bad: bool) -> None:
+    def __init__(
+        self,
+        plan: _Plan,
+        max_side: int | None,
+        grid: Preprocess | None,
+        writer: DatasetWriter | None,
+        drop_bad: bool,
+    ) -> None:
         self.num_good = 0
         self.num_blank = 0
         self._plan = plan
         self._max_side = max_side
+        self._grid = grid
         self._drop_bad = drop_bad
         # With a problem that nobody allowed nothing will be built, so the rest is only checked.
         self._writer = writer if drop_bad or not plan.findings.problems else None
@@ -249,7 +296,7 @@ class _Converter:
             findings.problems += outcome.problems
             for note in outcome.notes:
                 findings.note(note, outcome.path)
-            self.num_good += not outcome.problems
+            self.num_good += not outcome.problems and not outcome.left_out
             self.num_blank += outcome.blank
             if outcome.problems and not self._drop_bad:
                 self._writer = None
@@ -264,36 +311,41 @@ class _Converter:
             problems.append(Problem("unreadable photo", photo_path, error.message))
         try:
             labels = job.item.read_labels()
+        except LeftOut as reason:
+            return _Outcome(photo_path, notes=(f"left out: {reason.message}",), left_out=True)
         except BadLabels as error:
             problems.append(Problem(error.kind, label_path, error.message, error.values))
+        except BadRows as error:
+            problems += error.problems
         except ImageError as error:
             problems.append(Problem("unreadable mask", label_path, error.message))
         if photo is None or labels is None:
             return _Outcome(photo_path, tuple(problems))
         return self._fit(job, photo, labels, photo_path)
 
-    def _fit(self, job: _Job, photo: "_Photo", labels: NDArray[np.uint8], path: str) -> _Outcome:
+    def _fit(self, job: _Job, photo: "_Photo", labels: NDArray[np.uint8] | Outlines, path: str) -> _Outcome:
         height, width = photo.image.shape[:2]
         alignment = align((height, width), photo.orientation, labels.shape, self._max_side)
         if alignment is None:
             detail = f"photo {width}x{height}, mask {labels.shape[1]}x{labels.shape[0]}"
+            detail += "" if isinstance(labels, np.ndarray) else f" ({labels.place})"
             return _Outcome(path, (Problem("photo and mask of different shape", path, detail),))
-        notes = list(photo.notes)
+        notes = [*photo.notes, *job.item.notes]
         if alignment.turn_labels:
-            labels = turn_upright(labels, photo.orientation)
             notes.append("mask turned upright with its photo")
         elif photo.orientation > 1 and (photo.orientation < 5 or height == width):
             notes.append("photo turned upright, mask taken to be so already: their sizes do not tell")
-        if labels.shape != (height, width):
+        if self._grid is None and labels.shape not in ((height, width), (width, height)):
             notes.append("photo resized to its mask")
-        blank = not ((labels > 0) & (labels < IGNORE)).any()
+        fitted = fit_labels(labels, (height, width), photo.orientation, alignment, self._grid)
+        blank = not ((fitted > 0) & (fitted < IGNORE)).any()
         if blank:
             notes.append("mask of nothing but background")
         writer = self._writer
         if writer is not None:
-            untouched = photo.plain and (height, width) == alignment.size_hw
-            image = job.item.photo_path if untouched else resize_image(photo.image, alignment.size_hw)
-            writer.add(job.id, job.split, image, resize_labels(labels, alignment.size_hw), lossless=photo.lossless)
+            untouched = photo.plain and (height, width) == fitted.shape
+            image = job.item.photo_path if untouched else fit_photo(photo.image, alignment, self._grid)
+            writer.add(job.id, job.split, image, fitted, lossless=photo.lossless)
         return _Outcome(path, notes=tuple(notes), blank=blank)
 
     def _relative(self, path: Path) -> str:
@@ -344,6 +396,6 @@ def _judge(plan: _Plan, converter: _Converter, report: Path | None, drop_bad: bo
 
 
 def _finish(writer: DatasetWriter, plan: _Plan, shares: tuple[float, float]) -> Dataset:
-    if plan.findings.problems and not plan.own_splits:  # the shares are those of what is left
+    if len(writer.ids) < len(plan.jobs) and not plan.own_splits:  # the shares are those of what is left
         writer.resplit(assign_splits(writer.ids, *shares))
     return writer.finish()

@@ -5,7 +5,7 @@ how the labels are read; ids, splits, sizes, orientation, problems and writing a
 """
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol, cast
@@ -17,9 +17,23 @@ from seglab.data.problems import Problem
 from seglab.errors import DataError, unknown
 from seglab.tasks import Rgb, Task
 
-__all__ = ["SOURCES", "BadLabels", "Item", "Scan", "Source", "SourceOptions", "find_source", "recognise"]
+__all__ = [
+    "SOURCES",
+    "BadLabels",
+    "BadRows",
+    "Item",
+    "LeftOut",
+    "Outlines",
+    "Scan",
+    "Source",
+    "SourceOptions",
+    "find_source",
+    "recognise",
+]
 
 SOURCES: Final[Mapping[str, str]] = {
+    "imaterialist": "seglab.data.sources.imaterialist",
+    "coco": "seglab.data.sources.coco",
     "human-segmentation": "seglab.data.sources.human_segmentation",
     "folders": "seglab.data.sources.folders",
 }
@@ -36,6 +50,33 @@ class BadLabels(DataError):
         self.values = values
 
 
+class BadRows(DataError):
+    """Entries of a file of many photos' labels that mean nothing; each is a problem of its own."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("; ".join(f"{problem.path}: {problem.detail}" for problem in problems))
+        self.problems = tuple(problems)
+
+
+class LeftOut(DataError):
+    """A pair is sound but none of the task's, such as a photo without people; the message says what it is."""
+
+
+class Outlines(Protocol):
+    """Labels that are drawn at whatever size is asked for, instead of being resized."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the picture that was labelled."""
+
+    @property
+    def place(self) -> str:
+        """Where in the label file they stand, such as ``line 7``."""
+
+    def draw(self, size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+        """Return HW class ids and 255 of that size."""
+
+
 @dataclass(frozen=True)
 class Item:
     """One photo and its labels."""
@@ -45,10 +86,17 @@ class Item:
     photo_path: Path
     label_path: Path
     """The file that problems with the labels are reported against."""
-    read_labels: Callable[[], NDArray[np.uint8]]
-    """Returns HW class ids and 255; called once, in any thread. Raises ImageError or :class:`BadLabels`."""
+    read_labels: Callable[[], "NDArray[np.uint8] | Outlines"]
+    """Returns HW class ids and 255, or what draws them; called once, in any thread.
+
+    Raises ImageError, :class:`BadLabels`, :class:`BadRows` or :class:`LeftOut`.
+    """
     split: str | None = None
     """The source's own split; None for all items of a source that has none."""
+    more_paths: tuple[Path, ...] = ()
+    """The other files that the labels come from, where they come from several."""
+    notes: list[str] = field(default_factory=list, compare=False)
+    """What ``read_labels`` did that a person may want to know, in the same words for all of a kind; it fills this."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +117,12 @@ class SourceOptions:
     task: Task
     colours: Mapping[Rgb, int] | None = None
     """Declared meaning of the colours in colour masks: class id or 255."""
+    val: float = 0.1
+    """Share of the validation split, for a source that has only training and test samples."""
+    rules: str | None = None
+    """One of the layout's ``RULES``, where it has several ways to understand its labels; None for the first."""
+    size: int | None = None
+    """Side of the square that everything will be stretched to; None if the shapes are kept."""
 
 
 class Source(Protocol):
