@@ -112,7 +112,7 @@ def test_odd_terminals_do_not_break_it(environment: dict[str, str]) -> None:
     ],
 )  # fmt: skip
 def test_every_error_has_its_exit_code(error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seglab.cli.console._silence_stdout", lambda: None)
+    monkeypatch.setattr("seglab.cli.console.os.dup2", lambda *_: None)  # the test's own stdout stays
 
     def run() -> None:
         raise error
@@ -161,8 +161,8 @@ def test_unknown_names_get_suggestions() -> None:
     assert unknown("task", "zzz", ["face", "body"]).hint == "known: `face`, `body`"
 
 
-def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
-    script = f"{sys.executable} -m seglab --help | head -1 > {tmp_path / 'out'}; exit ${{PIPESTATUS[0]}}"
+def test_a_closed_pipe_is_quiet() -> None:
+    script = f"{sys.executable} -m seglab --help | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode in (0, 141)
     assert done.stderr == ""

@@ -147,8 +147,11 @@ def bounded(run: Callable[[], object]) -> int:
         note("[bold]terminated[/bold]")
         return int(ExitCode.TERMINATED)
     except BrokenPipeError:
-        _silence_stdout()
-        return 128 + signal.SIGPIPE
+        return _closed_pipe()
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # typer turns it into exit 1
+            return _closed_pipe()
+        raise
     finally:
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
@@ -189,10 +192,11 @@ def _report_usage(error: Exception) -> int:
     return int(getattr(error, "exit_code", ExitCode.USAGE))
 
 
-def _silence_stdout() -> None:
+def _closed_pipe() -> int:
     """Point stdout at nothing, so that the interpreter's last flush of a closed pipe stays quiet."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE
 
 
 def _visible(character: str) -> str:

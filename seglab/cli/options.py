@@ -42,7 +42,7 @@ ModelOption = Annotated[
 DeviceOption = Annotated[
     str | None,
     typer.Option(
-        "--device", help="auto, cpu, cuda, cuda:N or mps. [default: SEGLAB_DEVICE, or auto]", metavar="DEVICE"
+        "--device", help="auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE", show_default="SEGLAB_DEVICE, or auto"
     ),
 ]
 EngineOption = Annotated[str, typer.Option("--engine", help="auto, torch or onnxruntime.", metavar="ENGINE")]

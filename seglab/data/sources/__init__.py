@@ -32,6 +32,12 @@ __all__ = [
 ]
 
 SOURCES: Final[Mapping[str, str]] = {
+    "helen": "seglab.data.sources.helen",
+    "pascal-part": "seglab.data.sources.pascal_part",
+    "cihp-celebmaskhq-6class": "seglab.data.sources.cihp_celebmaskhq",
+    "cihp": "seglab.data.sources.cihp",
+    "celebamask-hq": "seglab.data.sources.celebamask",
+    "lip": "seglab.data.sources.lip",
     "imaterialist": "seglab.data.sources.imaterialist",
     "coco": "seglab.data.sources.coco",
     "human-segmentation": "seglab.data.sources.human_segmentation",
