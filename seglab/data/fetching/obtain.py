@@ -1,0 +1,186 @@
+"""One file from the first of a row's sources that gives it."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from seglab import files
+from seglab.data.fetching.download import Order, download
+from seglab.data.fetching.registry import Row, Source
+from seglab.data.fetching.retrying import Meter, Policy
+from seglab.errors import NetworkError
+
+__all__ = ["Obtained", "Transfer", "digests", "mismatch", "obtain"]
+
+CHUNK_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class Obtained:
+    """A file that is whole, on the disk, and what it should be as far as that is known."""
+
+    path: Path
+    name: str
+    source: Source
+    sha256: str
+    checked: str
+    """Which known checksum it agrees with: ``sha256``, ``md5``, or nothing where none is known."""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """How bytes are brought here, and who is told."""
+
+    policy: Policy
+    meter: Meter
+    need_room: Callable[[int], None]
+    say: Callable[[str], None]
+
+
+def obtain(row: Row, downloads_dir: Path, transfer: Transfer, *, offline: bool) -> Obtained:
+    """Bring a row's file into ``downloads_dir``, trying its sources in order; what is there already is used.
+
+    Raises:
+        NetworkError: If no source gives it, or ``offline`` and it is not here yet.
+    """
+    for source in row.tried:
+        done = _read_done(source, _own_dir(downloads_dir, source))
+        if done:
+            return done
+    if offline:
+        raise NetworkError(
+            f"`{row.name}` is not here, and the network is not to be used", by_hand(row, "without `--offline`, or ")
+        )
+    failures: list[tuple[Source, NetworkError]] = []
+    for source in row.tried:
+        own_dir = _own_dir(downloads_dir, source)
+        try:
+            own_dir.mkdir(parents=True, exist_ok=True)
+            return _bring(row, source, own_dir, transfer)
+        except NetworkError as error:
+            failures.append((source, error))
+            if source is not row.tried[-1]:
+                transfer.say(f"{source.place}: {error.message}; the next source is tried")
+    raise _all_failed(row, failures)
+
+
+def by_hand(row: Row, instead: str = "") -> str:
+    """Return the hint for people: where a browser gets the file, and what to do with it."""
+    urls = [source.url for source in row.sources if not source.dead]
+    where = f" from {urls[0]}" if urls else ""
+    return f"{instead}download it in a browser{where}, then `seglab fetch {row.name} --from FILE`"
+
+
+def digests(path: Path, meter: Meter) -> dict[str, str]:
+    """Return the sha256 and md5 of a file."""
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as handle, meter("check", path.stat().st_size, 0) as advance:
+        while chunk := handle.read(CHUNK_BYTES):
+            sha256.update(chunk)
+            md5.update(chunk)
+            advance(len(chunk))
+    return {"sha256": sha256.hexdigest(), "md5": md5.hexdigest()}
+
+
+def mismatch(source: Source, sums: dict[str, str]) -> str:
+    """Say which known checksum a file does not have; empty if none is wrong."""
+    for kind in ("sha256", "md5"):
+        known = getattr(source, kind)
+        if known and known != sums[kind]:
+            return f"wrong checksum: {kind} is {sums[kind]}, {known} was expected"
+    return ""
+
+
+def checked_by(source: Source) -> str:
+    """Return the kind of checksum that is known of a source, the better one of two."""
+    return "sha256" if source.sha256 else "md5" if source.md5 else ""
+
+
+def _all_failed(row: Row, failures: list[tuple[Source, NetworkError]]) -> NetworkError:
+    if not failures:
+        dead = "; ".join(f"{source.place}: dead {source.dead}" for source in row.sources if source.dead)
+        return NetworkError(
+            f"`{row.name}` has no source that seglab can download from{dead and f' ({dead})'}", by_hand(row)
+        )
+    hint = next((error.hint for _, error in failures if error.hint), by_hand(row))
+    hint = hint.replace("seglab fetch NAME", f"seglab fetch {row.name}")
+    if len(failures) == 1:
+        return NetworkError(f"`{row.name}` could not be fetched: {failures[0][1].message}", hint)
+    reasons = "; ".join(f"{source.place}: {error.message}" for source, error in failures)
+    return NetworkError(f"no source gave `{row.name}`: {reasons}", hint)
+
+
+def _own_dir(downloads_dir: Path, source: Source) -> Path:
+    return downloads_dir / hashlib.sha256(f"{source.way} {source.ref}".encode()).hexdigest()[:12]
+
+
+def _bring(row: Row, source: Source, own_dir: Path, transfer: Transfer) -> Obtained:
+    """Download from one source and check what came; a part from an earlier run that proves wrong is given up once."""
+    for last in (False, True):
+        continued = _holds_bytes(own_dir)
+        path = _download(row, source, own_dir, transfer)
+        sums = digests(path, transfer.meter)
+        wrong = mismatch(source, sums)
+        if not wrong:
+            return _keep(path, source, own_dir, sums["sha256"], row)
+        shutil.rmtree(own_dir)
+        own_dir.mkdir()
+        if last or not continued:
+            raise NetworkError(wrong)
+        transfer.say(f"{wrong}; from the start again")
+    raise AssertionError
+
+
+def _download(row: Row, source: Source, own_dir: Path, transfer: Transfer) -> Path:
+    client_dir = own_dir / "client"
+    if source.way in ("drive", "drive-folder"):
+        from seglab.data.fetching.drive import download_drive
+
+        return download_drive(
+            source, client_dir, transfer.policy, archive=row.unpack, meter=transfer.meter,
+            need_room=transfer.need_room, say=transfer.say,
+        )  # fmt: skip
+    if source.way.startswith("kaggle"):
+        from seglab.data.fetching.kaggle import download_kaggle
+
+        return download_kaggle(
+            source, client_dir, transfer.policy, total=row.bytes or None, meter=transfer.meter,
+            need_room=transfer.need_room, say=transfer.say,
+        )  # fmt: skip
+    order = Order(
+        url=source.ref, part_path=own_dir / "part", archive=row.unpack, checked=bool(checked_by(source)),
+        num_bytes=source.bytes,
+    )  # fmt: skip
+    download(order, transfer.policy, meter=transfer.meter, need_room=transfer.need_room, say=transfer.say)
+    return order.part_path
+
+
+def _keep(path: Path, source: Source, own_dir: Path, sha256: str, row: Row) -> Obtained:
+    """Mark a file as whole and checked, so that an interrupted unpacking does not download again."""
+    done_path = own_dir / "done"
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())
+    path.replace(done_path)
+    name = source.file or (Path(unquote(urlsplit(source.ref).path)).name if source.way == "url" else "") or row.name
+    files.write_json(own_dir / "done.json", {"name": name, "sha256": sha256, "bytes": done_path.stat().st_size})
+    return Obtained(done_path, name, source, sha256, checked_by(source))
+
+
+def _read_done(source: Source, own_dir: Path) -> Obtained | None:
+    try:
+        values = json.loads((own_dir / "done.json").read_text(encoding="utf-8"))
+        if (own_dir / "done").stat().st_size != values["bytes"]:
+            return None
+        return Obtained(own_dir / "done", str(values["name"]), source, str(values["sha256"]), checked_by(source))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _holds_bytes(own_dir: Path) -> bool:
+    return any(path.is_file() and path.stat().st_size for path in own_dir.rglob("*"))

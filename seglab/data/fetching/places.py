@@ -1,0 +1,68 @@
+"""Where fetched things lie, and how they are found again."""
+
+import os
+import sys
+from pathlib import Path
+
+from seglab.data.fetching.registry import Row
+
+__all__ = ["SOURCE_NAME", "cache_dir", "data_path", "default_dir", "fetched_checkpoint", "is_offline"]
+
+SOURCE_NAME = "SOURCE.json"
+"""Lies in every fetched folder and says where its content came from."""
+
+
+def cache_dir() -> Path:
+    """Return the folder of what seglab downloads: ``SEGLAB_CACHE``, or the platform's folder for caches."""
+    own = os.environ.get("SEGLAB_CACHE")
+    if own:
+        return Path(own).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "seglab"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "seglab" / "Cache"
+    xdg = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(xdg) if xdg.startswith("/") else Path.home() / ".cache") / "seglab"
+
+
+def default_dir(row: Row) -> Path:
+    """Return the folder that a row is fetched into unless told otherwise."""
+    return cache_dir() / ("datasets" if row.kind == "dataset" else "models") / row.name
+
+
+def fetched_checkpoint(name: str) -> Path | None:
+    """Return the weights that ``seglab fetch NAME`` left in the cache, or None if they are not there.
+
+    Args:
+        name: A row's name; any text is allowed.
+    """
+    if not name or name != Path(name).name or name.startswith("."):
+        return None
+    folder = cache_dir() / "models" / name
+    return data_path(folder) if (folder / SOURCE_NAME).is_file() else None
+
+
+def data_path(folder: Path) -> Path:
+    """Return what a fetched folder is about: its one file, its one folder (and so on inwards), or itself."""
+    while True:
+        inside = [
+            path
+            for path in folder.iterdir()
+            if not path.name.startswith(".") and path.name not in (SOURCE_NAME, "__MACOSX")
+        ]
+        if len(inside) != 1:
+            return folder
+        if inside[0].is_file():
+            return inside[0]
+        if any(path.name in _LAYOUT_NAMES for path in inside):
+            return folder
+        folder = inside[0]
+
+
+_LAYOUT_NAMES = frozenset({"train", "val", "test", "images", "masks", "labels", "JPEGImages"})
+"""Folders that belong to a layout even where they are alone."""
+
+
+def is_offline() -> bool:
+    """Tell whether ``SEGLAB_OFFLINE`` forbids the network."""
+    return os.environ.get("SEGLAB_OFFLINE", "").strip().lower() not in ("", "0", "false", "no")
