@@ -107,16 +107,13 @@ def _merged_already(paths: Sequence[Path]) -> str:
     """Look at some masks: six classes in all of them would be read as hats, hair, gloves."""
     from seglab.data.images import ImageError, read_labels
 
-    highest = 0
+    highest = -1
     for path in paths[:: max(1, len(paths) // NUM_LOOKED_AT)]:
         with contextlib.suppress(ImageError):
             ids = read_labels(path)
             highest = max(highest, int(ids[ids < IGNORE].max(initial=0)))
-    return (
-        ""
-        if highest >= len(set(cihp.SIX.values()))
-        else f"no id over {highest} was seen: are these CIHP's 20 ids, or six classes?"
-    )
+    believable = highest < 0 or highest >= len(set(cihp.SIX.values()))
+    return "" if believable else f"no id over {highest} was seen: are these CIHP's 20 ids, or six classes?"
 
 
 def _root(raw_dir: Path) -> Path | None:
