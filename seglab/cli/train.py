@@ -161,14 +161,17 @@ class Display:
         self._bar: Progress | None = None
 
     def note(self, text: str) -> None:
+        """Write a line."""
         note(escape(text))
 
     def start(self, num_steps: int, done: int) -> None:
+        """Show the bar."""
         self._bar = self._stack.enter_context(progress(num_steps, "train"))
         if done:
             self._bar.advance(done)
 
     def step(self, info: str) -> None:
+        """Move the bar."""
         if self._bar is not None:
             self._bar.advance(1, info)
 

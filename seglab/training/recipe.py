@@ -57,6 +57,8 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
         table = fields
         for part in tables:
             table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                raise UsageError(f"`{part}` is set twice")
         if field in table:
             raise UsageError(f"`{name}` is set twice")
         table[field] = _value(text.strip())

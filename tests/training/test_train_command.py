@@ -1,0 +1,179 @@
+"""``seglab train`` as a user types it: streams, exit codes, signals, resuming."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from seglab.cli.train import _seconds
+from seglab.data.manifest import open_dataset
+from seglab.errors import UsageError
+from seglab.training.loop import train
+from seglab.training.rundir import RunDir
+from seglab.training.settings import read_settings
+
+TINY = ("--size", "32", "--batch-size", "4", "--set", "model_args.width=4", "--no-graph")
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "seglab", "train", *map(str, arguments)]
+
+
+def seglab_train(*arguments):
+    return subprocess.run(command(*arguments), capture_output=True, text=True, check=False)
+
+
+def start(*arguments):
+    return subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(path, process, seconds=60):
+    """Wait until a running process has written a file."""
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def shapes(make_dataset, tmp_path):
+    """A dataset, and its task as a TOML file."""
+    dataset = make_dataset()
+    task_path = tmp_path / "shapes.toml"
+    task_path.write_text(
+        'name = "shapes"\nclasses = ["none", "left", "right"]\nmirror = [["left", "right"]]\n'
+        '[regions]\nany = ["left", "right"]\n'
+    )
+    return ["--task", task_path, "--data", dataset.dir]
+
+
+def test_it_trains_says_what_is_next_and_prints_json(shapes, tmp_path):
+    run_dir = tmp_path / "a [b]"
+    done = seglab_train(*shapes, "--out", run_dir, "--epochs", 2, "--json", *TINY)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["epochs"] == 2
+    assert result["stopped"] == "epochs"
+    assert result["config"]["model_args"] == {"width": 4}
+    assert 0 <= result["best_score"] <= 1
+    assert result["val"]["classes"]["left"]["iou"] is not None
+    assert f"seglab evaluate --model '{run_dir}'" in done.stderr
+    assert "cpu" in done.stderr.splitlines()[0]
+    assert (run_dir / "model.safetensors").exists()
+    again = seglab_train(*shapes, "--out", run_dir, "--epochs", 2, *TINY)
+    assert again.returncode == 2
+    assert f"error: `{run_dir}` holds a run already" in again.stderr
+    finished = seglab_train("--resume", run_dir, "--json")
+    assert finished.returncode == 0, finished.stderr
+    assert "finished already" in finished.stderr
+    assert json.loads(finished.stdout)["already_finished"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"])
+def test_a_signal_ends_in_good_order_and_the_hint_continues(shapes, tmp_path, number, code):
+    run_dir = tmp_path / "run"
+    process = start(*shapes, "--out", run_dir, "--epochs", 100000, "--set", "val_every=100000", *TINY)
+    wait_for(run_dir / "last.pt", process)
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == code, stderr
+    assert stdout == ""
+    assert "error: interrupted in epoch" in stderr
+    assert f"hint: `seglab train --resume {run_dir}` continues" in stderr
+    assert "Traceback" not in stderr
+    state = RunDir(run_dir).load_state()
+    assert state["course"]["epoch"] > 0
+    if number == signal.SIGTERM:
+        return
+    resumed = seglab_train("--resume", run_dir, "--time-limit", "1s", "--json")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "continuing in epoch" in resumed.stderr
+    assert json.loads(resumed.stdout)["epochs"] >= state["course"]["epoch"]
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_and_ends_bit_equal(shapes, cpu, tmp_path):
+    """Killed in the first epochs; the same command line finishes it, as a crontab would."""
+    killed_dir, whole_dir = tmp_path / "killed", tmp_path / "whole"
+    again = (*shapes, "--out", killed_dir, "--epochs", 40, "--set", "val_every=40", *TINY, "--resume")
+    process = start(*again)
+    wait_for(killed_dir / "last.pt", process)
+    process.kill()
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    assert not (killed_dir / "model.safetensors").exists()
+    done = seglab_train(*again)
+    assert done.returncode == 0, done.stderr
+    assert "continuing in epoch" in done.stderr
+    train(read_settings(killed_dir).config, open_dataset(shapes[3]), whole_dir, cpu, graph=False)
+    killed, whole = (RunDir(run_dir).load_state()["learner"] for run_dir in (killed_dir, whole_dir))
+    for part in ("network", "average"):
+        assert all(torch.equal(value, whole[part][name]) for name, value in killed[part].items())
+
+
+@pytest.mark.slow
+def test_a_second_start_is_busy(shapes, tmp_path):
+    run_dir = tmp_path / "run"
+    process = start(*shapes, "--out", run_dir, "--epochs", 100000, "--set", "val_every=100000", *TINY)
+    try:
+        wait_for(run_dir / "last.pt", process)
+        second = seglab_train("--resume", run_dir)
+    finally:
+        process.kill()
+        process.communicate(timeout=60)
+    assert second.returncode == 5
+    assert f"is in use by pid {process.pid}" in second.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ([], 2, "name the task and the data"),
+        (["--task", "person"], 2, "name the task and the data"),
+        (["--task", "person", "--data", "nowhere"], 3, "no dataset `nowhere`"),
+        (["--resume"], 2, "does not know the run"),
+        (["--resume", "nowhere"], 3, "no run to resume in `nowhere`"),
+        (["nowhere"], 2, "`--resume nowhere` continues it"),
+        (["--recipe", "smoky"], 2, "did you mean `smoke`"),
+        (["--set", "emma=1"], 2, "did you mean `ema`"),
+        (["--epochs", "0"], 2, "`epochs` is `0`"),
+        (["--time-limit", "soon"], 2, "`soon` is no length of time"),
+    ],
+)
+def test_a_wrong_command_line_says_what_to_do(arguments, code, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    done = seglab_train(*arguments)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_task_that_is_not_the_datas_names_both(shapes, tmp_path):
+    done = seglab_train("--task", "body", *shapes[2:], "--out", tmp_path / "run")
+    assert done.returncode == 3
+    assert "`body`" in done.stderr
+    assert "`shapes`" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("900", 900), ("15m", 900), ("1h30m", 5400), ("1.5h", 5400), ("90s", 90), ("2H", 7200)]
+)
+def test_lengths_of_time(text, seconds):
+    assert _seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "m", "-3", "0", "0s", "3 m", "nan", "inf", "1d", "m3"])
+def test_wrong_lengths_of_time(text):
+    with pytest.raises(UsageError, match="no length of time"):
+        _seconds(text)
