@@ -8,13 +8,14 @@ import typer
 from seglab.cli.console import escape, note, print_json, progress
 from seglab.cli.options import ForceOption, JsonOption, SeedOption, TaskOption
 from seglab.errors import UsageError
+from seglab.tasks import DEFAULT_CUTOUT_TASK
 
 __all__ = ["synth"]
 
 
 def synth(
     out: Annotated[Path, typer.Argument(help="The prepared dataset.", metavar="OUT")],
-    task: TaskOption = "person",
+    task: TaskOption = DEFAULT_CUTOUT_TASK,
     num: Annotated[int, typer.Option("--num", "-n", min=1, help="How many pictures.")] = 100,
     size: Annotated[
         str, typer.Option("--size", "-s", help="Pixels: S, or height x width as HxW.", metavar="S")
