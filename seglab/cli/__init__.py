@@ -6,7 +6,7 @@ from typing import Final
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS: Final = ("fetch", "prepare", "synth", "train", "evaluate", "predict", "cutout", "demo")
+COMMANDS: Final = ("fetch", "prepare", "synth", "inspect", "train", "evaluate", "predict", "cutout", "demo")
 """The subcommands in the order of use. Each is a function in the module of its name in :mod:`seglab.cli`."""
 
 

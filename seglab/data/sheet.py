@@ -1,0 +1,93 @@
+"""The contact sheet of an inspection: random samples, then those that deserve a look, each with the reason."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seglab.data.drawing import contact_sheet, overlay, with_legend
+from seglab.data.images import ImageError, read_labels, read_photo, resize_image, resize_labels, write_photo
+from seglab.data.inspect import Inspection
+from seglab.data.manifest import Dataset, Sample
+
+__all__ = ["write_sheet"]
+
+CELL: Final = 256
+"""Side of a picture in pixels."""
+
+COLUMNS: Final = 5
+MAX_ODD: Final = 30
+
+Pixels = NDArray[np.uint8]
+
+
+def write_sheet(inspection: Inspection, path: Path, *, num_random: int = 10, seed: int = 0) -> None:
+    """Write the sheet as JPEG or PNG, by suffix.
+
+    Args:
+        inspection: What was found.
+        path: Where to; replaced if it is there.
+        num_random: How many random samples to show.
+        seed: Which ones.
+
+    Raises:
+        UsageError: If the suffix is another.
+    """
+    dataset = inspection.dataset
+    num = min(num_random, len(dataset.samples))
+    chosen = np.sort(np.random.default_rng(seed).choice(len(dataset.samples), num, replace=False))
+    parts = [_section(f"{num} random samples", dataset, [(int(i), "") for i in chosen])]
+    odd = list(_odd(inspection).items())
+    if odd:
+        title = f"{min(len(odd), MAX_ODD)} of {len(odd)} to look at" if odd[MAX_ODD:] else f"{len(odd)} to look at"
+        parts.append(_section(title, dataset, odd[:MAX_ODD]))
+    legend = with_legend(np.full((1, COLUMNS * CELL * 3 // 5, 3), 255, np.uint8), dataset.task)
+    write_photo(path, _stacked([*parts, legend]), quality=88)
+
+
+def _odd(inspection: Inspection) -> dict[int, str]:
+    """Return the samples to look at and why: outliers by score, then sides, then the photos that are in two splits."""
+    found: dict[int, str] = {}
+    for outlier in inspection.outliers:
+        found.setdefault(outlier.position, outlier.reason)
+    for pair in inspection.mirror:
+        for position in pair.against:
+            found.setdefault(position, f"`{pair.left}` and `{pair.right}` lie the other way round")
+    for group in inspection.across:
+        for position in group:
+            others = [inspection.dataset.samples[other].id for other in group if other != position]
+            found.setdefault(position, f"near-duplicate of {others[0]}")
+    return {position: reason for position, reason in found.items() if position not in inspection.unreadable}
+
+
+def _section(title: str, dataset: Dataset, shown: Sequence[tuple[int, str]]) -> Pixels:
+    parts = [contact_sheet([], titles=[title], cell_hw=(CELL, COLUMNS * CELL))]
+    for start in range(0, len(shown), COLUMNS):
+        row = [(dataset.samples[position], reason) for position, reason in shown[start : start + COLUMNS]]
+        parts.append(_captions([f"{sample.split}/{sample.id}" for sample, _ in row]))
+        parts.append(contact_sheet([[_draw(dataset, sample) for sample, _ in row]], cell_hw=(CELL, CELL)))
+        lines = [reason.partition(", ") for _, reason in row]
+        parts += [_captions([line[part] for line in lines]) for part in (0, 2) if any(line[part] for line in lines)]
+    return _stacked(parts)
+
+
+def _captions(texts: Sequence[str]) -> Pixels:
+    return contact_sheet([], titles=[*texts, *[""] * (COLUMNS - len(texts))], cell_hw=(CELL // 2, CELL))
+
+
+def _stacked(parts: Sequence[Pixels]) -> Pixels:
+    width = max(part.shape[1] for part in parts)
+    wide = [np.pad(part, ((0, 0), (0, width - part.shape[1]), (0, 0)), constant_values=255) for part in parts]
+    return np.vstack(wide)
+
+
+def _draw(dataset: Dataset, sample: Sample) -> Pixels:
+    try:
+        image, labels = read_photo(dataset.image_path(sample)).image, read_labels(dataset.label_path(sample))
+    except ImageError:
+        return np.full((CELL, CELL, 3), 200, np.uint8)
+    scale = min(1.0, CELL / max(labels.shape))
+    size_hw = max(1, round(labels.shape[0] * scale)), max(1, round(labels.shape[1] * scale))
+    return overlay(resize_image(image, size_hw), resize_labels(labels, size_hw), dataset.task.palette)
