@@ -1,25 +1,33 @@
 """``seglab synth``: synthetic people with labels that are right by construction."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
 from seglab.cli.console import escape, note, print_json, progress
 from seglab.cli.options import ForceOption, JsonOption, SeedOption, TaskOption
-from seglab.errors import UsageError
+from seglab.errors import UsageError, unknown
 from seglab.tasks import DEFAULT_CUTOUT_TASK
+
+if TYPE_CHECKING:
+    from seglab.tasks import Task
 
 __all__ = ["synth"]
 
+_LAYOUTS: Final = ("prepared", "original")
+
 
 def synth(
-    out: Annotated[Path, typer.Argument(help="The prepared dataset.", metavar="OUT")],
+    out: Annotated[Path, typer.Argument(help="The dataset to make.", metavar="OUT")],
     task: TaskOption = DEFAULT_CUTOUT_TASK,
     num: Annotated[int, typer.Option("--num", "-n", min=1, help="How many pictures.")] = 100,
     size: Annotated[
         str, typer.Option("--size", "-s", help="Pixels: S, or height x width as HxW.", metavar="S")
     ] = "256",
+    layout: Annotated[
+        str, typer.Option("--layout", help="prepared, or original: as the task's data are published.", metavar="NAME")
+    ] = "prepared",
     seed: SeedOption = 0,
     val: Annotated[float, typer.Option("--val", help="Share of val.")] = 0.1,
     test: Annotated[float, typer.Option("--test", help="Share of test.")] = 0.1,
@@ -32,22 +40,59 @@ def synth(
 
     [bold]seglab synth --task face -n 200 --size 256 prepared/faces[/bold]
 
+    [bold]seglab synth --task clothes --layout original raw/clothes[/bold]
+
     The same options give the same files, byte for byte. A task of your own says in its TOML file which parts of a
     drawn person its classes own: \[synth] with view = "portrait" or "figure", and \[synth.parts] of names.
     """
-    from seglab.data.synth import synth as run
     from seglab.tasks import load_task
 
+    if layout not in _LAYOUTS:
+        raise unknown("layout", layout, _LAYOUTS)
+    run = _prepared if layout == "prepared" else _original
+    values = run(_Options(load_task(task), num, _size_hw(size), out, seed, val, test, force))
+    if json:
+        print_json(values)
+
+
+class _Options(NamedTuple):
+    task: "Task"
+    num: int
+    size_hw: tuple[int, int]
+    out: Path
+    seed: int
+    val: float
+    test: float
+    force: bool
+
+
+def _prepared(options: _Options) -> dict[str, Any]:
+    from seglab.data.synth import synth as run
+
+    task, num, size_hw, out, seed, val, test, force = options
     dataset = run(
-        load_task(task), num, _size_hw(size), out, seed=seed, val=val, test=test, force=force,
+        task, num, size_hw, out, seed=seed, val=val, test=test, force=force,
         progress=lambda total: progress(total, "synth"),
     )  # fmt: skip
     counts = {name: len(dataset.split(name)) for name in dataset.splits}
     note(f"[bold]{escape(out)}[/bold]: " + ", ".join(f"{number} {name}" for name, number in counts.items()))
     if set(counts) == {"train"}:
         note("all pictures are in train: too few for the shares of val and test")
-    if json:
-        print_json({"dataset": str(dataset.dir), "task": dataset.task.name, "splits": counts, "digest": dataset.digest})
+    return {"dataset": str(dataset.dir), "task": dataset.task.name, "splits": counts, "digest": dataset.digest}
+
+
+def _original(options: _Options) -> dict[str, Any]:
+    from seglab.data.layouts import synth_original
+
+    task, num, size_hw, out, seed, val, test, force = options
+    made = synth_original(
+        task, num, size_hw, out, seed=seed, val=val, test=test, force=force,
+        progress=lambda total: progress(total, "synth"),
+    )  # fmt: skip
+    there = ", there already" if made.unchanged else ""
+    note(f"[bold]{escape(made.dir)}[/bold]: {made.num} pictures in the layout {made.layout}{there}")
+    note(f"next: seglab prepare {escape(made.dir)} OUT")
+    return {"raw": str(made.dir), "task": task.name, "layout": made.layout, "pictures": made.num}
 
 
 def _size_hw(text: str) -> tuple[int, int]:

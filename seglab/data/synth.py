@@ -11,13 +11,16 @@ from seglab.errors import UsageError
 from seglab.pipeline import ahead
 from seglab.tasks import Task
 
-__all__ = ["DRAWING", "SOURCE", "synth"]
+__all__ = ["DRAWING", "MAX_PICTURES", "SOURCE", "Progress", "synth"]
 
 SOURCE: Final = "synth"
 """What the manifest of a synthetic dataset names as its source."""
 
 DRAWING: Final = 1
 """Number of the way scenes are drawn: raised when the same seed gives other pictures."""
+
+MAX_PICTURES: Final = 10**6
+"""Most pictures of a dataset."""
 
 
 class Progress(Protocol):
@@ -66,8 +69,8 @@ def synth(
 
     view = check_synth(task)
     check_scene(seed, size_hw)
-    if not 1 <= num <= 10**6:
-        raise UsageError(f"`{num}` pictures: 1 to {10**6} are possible")
+    if not 1 <= num <= MAX_PICTURES:
+        raise UsageError(f"`{num}` pictures: 1 to {MAX_PICTURES} are possible")
     ids = [f"synth-{index:06d}" for index in range(num)]
     splits = assign_splits(ids, val, test)
     options: dict[str, Any] = {
