@@ -24,19 +24,19 @@ DEFAULT = TrainConfig()
 
 
 def _option(name: str, help: str, metavar: str) -> Any:
-    """Return the option of a field; its default is shown, but None is passed, so that recipes can set it."""
+    """Return the option of a field; its default is shown, but None is passed, so that a recipe can set it."""
     return typer.Option(
-        f"--{name.replace('_', '-')}", help=f"{help} [default: {getattr(DEFAULT, name)}]", metavar=metavar
+        f"--{name.replace('_', '-')}", help=help, metavar=metavar, show_default=str(getattr(DEFAULT, name))
     )
 
 
 def train(
-    run: Annotated[str | None, typer.Argument(help="With --resume: the run to continue.", metavar="[RUN]")] = None,
+    run: Annotated[str | None, typer.Argument(help="With --resume: the run to continue.", metavar="RUN")] = None,
     task: OptionalTaskOption = None,
     data: Annotated[Path | None, typer.Option("--data", "-d", help="A prepared dataset.", metavar="DIR")] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="The run directory. [default: runs/TASK-MODEL-DATE-TIME]", metavar="RUN"),
+        typer.Option("--out", "-o", help="The run directory.", metavar="RUN", show_default="runs/TASK-MODEL-DATE-TIME"),
     ] = None,
     recipe: Annotated[
         str | None, typer.Option("--recipe", help="A shipped recipe, or a TOML file of settings.", metavar="NAME|FILE")
