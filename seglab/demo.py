@@ -87,6 +87,7 @@ def demo(
     say(f"wrote {_num_done(masks)} masks and overlays to {out_dir / 'masks'}")
     cutouts = cutout([photos_dir], model, device, Look(), out=out_dir / "cutouts")
     say(f"wrote {_num_done(cutouts)} cutouts to {out_dir / 'cutouts'}")
+    _draw_sheet(out_dir, [Path(sample.image) for sample in samples])
     page_path = out_dir / "index.html"
     write_text(page_path, _page(task, [Path(sample.image) for sample in samples], evaluation))
     return Demo(page_path, run_dir, photos_dir, evaluation)
@@ -112,6 +113,23 @@ def _num_done(run: "Run") -> int:
     from seglab.inference.flow import Done
 
     return sum(isinstance(outcome, Done) for outcome in run.outcomes)
+
+
+def _draw_sheet(out_dir: Path, photos: list[Path]) -> None:
+    """Write ``sheet.png``: picture, overlay, mask and cutout side by side."""
+    import numpy as np
+
+    from seglab.data.drawing import contact_sheet
+    from seglab.data.images import read_photo, write_photo
+
+    rows = []
+    for photo in photos:
+        names = (f"photos/{photo.name}", f"masks/{photo.stem}.overlay.jpg", f"masks/{photo.stem}.png")
+        cells = [read_photo(out_dir / name).image for name in (*names, f"cutouts/{photo.stem}.png")]
+        # The legend lies below the overlay.
+        height, width = cells[0].shape[:2]
+        rows.append([np.ascontiguousarray(cell[:height, :width]) for cell in cells])
+    write_photo(out_dir / "sheet.png", contact_sheet(rows, titles=("picture", "overlay", "mask", "cutout")))
 
 
 def _headline(evaluation: "Evaluation") -> str:

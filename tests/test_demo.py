@@ -29,6 +29,7 @@ def test_everything_on_the_page_is_there(tmp_path: Path) -> None:
     assert len(linked) == 4 * 2  # two test scenes
     assert all((done.page_path.parent / link).stat().st_size for link in linked)
     assert "toy" in page
+    assert (done.page_path.parent / "sheet.png").stat().st_size > 10_000
     assert "upper_body" in page
     assert len(said) == 5
     again = module.demo(TASKS["person"], tmp_path / "out", CPU, say=said.append)
