@@ -63,8 +63,11 @@ class _Feature:
 
 def find_outliers(census: Census) -> list[Outlier]:
     """Return the samples that stand out, each once, with the strongest reason; the oddest first."""
+    blank_or_full = list(_blank_or_full(census))
+    others = census.readable
+    others[[outlier.position for outlier in blank_or_full]] = False
     found: dict[int, Outlier] = {}
-    for outlier in (*_blank_or_full(census), *_lacking(census), *_unlike(census)):
+    for outlier in (*blank_or_full, *_lacking(census, others), *_unlike(census)):
         known = found.get(outlier.position)
         if known is None or outlier.score > known.score:
             found[outlier.position] = outlier
@@ -100,11 +103,10 @@ def _blank_or_full(census: Census) -> Iterator[Outlier]:
             yield Outlier(int(position), "full", np.inf, f"only {background:.1%} is background")
 
 
-def _lacking(census: Census) -> Iterator[Outlier]:
-    readable = census.readable
-    num = np.count_nonzero(readable)
+def _lacking(census: Census, among: NDArray[np.bool_]) -> Iterator[Outlier]:
+    num = np.count_nonzero(among)
     for label, name in enumerate(census.task.classes):
-        absent = np.flatnonzero(readable & (census.counts[:, label] == 0))
+        absent = np.flatnonzero(among & (census.counts[:, label] == 0))
         if num >= MIN_SAMPLES and 0 < len(absent) <= MAX_LACKING * num:
             share = f"{(num - len(absent)) / num:.1%}"
             reason = f"no `{name}`, which {share} have" if label else "no background"
