@@ -65,7 +65,12 @@ def download(
         DataError: If the disk is full or cannot be written.
     """
     attempt = partial(_attempt, order, policy, meter, need_room)
-    with_retries(attempt, policy, lambda: _size(order.part_path), say)
+    try:
+        with_retries(attempt, policy, lambda: _size(order.part_path), say)
+    except OSError as error:  # those of the network have become something else by now
+        raise DataError(
+            f"cannot write `{order.part_path}`: {error.strerror or error}", "make room, and run the same command again"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -215,19 +220,14 @@ def _check_length(order: Order, total: int | None) -> None:
 def _receive(order: Order, response: http.client.HTTPResponse, offset: int, advance: Callable[[int], None]) -> int:
     """Append the answer to the part and return the part's size; raises before a wrong first byte is written."""
     head = b"" if offset else _head(order, response)
-    try:
-        with order.part_path.open("ab" if offset else "wb") as handle:
-            chunk = head or _read(order, response)
-            while chunk:
-                handle.write(chunk)
-                advance(len(chunk))
-                chunk = _read(order, response)
-            handle.flush()
-            os.fsync(handle.fileno())
-    except OSError as error:
-        raise DataError(
-            f"cannot write `{order.part_path}`: {error.strerror or error}", "make room, and run the same command again"
-        ) from error
+    with order.part_path.open("ab" if offset else "wb") as handle:
+        chunk = head or _read(order, response)
+        while chunk:
+            handle.write(chunk)
+            advance(len(chunk))
+            chunk = _read(order, response)
+        handle.flush()
+        os.fsync(handle.fileno())
     return _size(order.part_path)
 
 

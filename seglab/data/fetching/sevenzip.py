@@ -150,9 +150,7 @@ def _read(name: str, content: _Content) -> Iterator[bytes]:
         for chunk in content.stream.read(content.size):
             crc = zlib.crc32(chunk, crc)
             yield chunk
-    except (Damaged, lzma.LZMAError, zlib.error, OSError, EOFError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
+    except Damaged as error:
         raise ArchiveError(f"the archive is damaged at `{name}`: {error}", "get it again") from error
     if content.crc is not None and crc != content.crc:
         raise ArchiveError(f"the archive is damaged at `{name}`: wrong checksum", "get it again")
@@ -175,11 +173,14 @@ class _Unpacker:
         """Yield the next ``size`` bytes in pieces."""
         self._decoder = self._decoder or _decoder(self.block, self.name, self._handle.name)
         while size:
-            chunk = self._decoder.decode(b"", min(size, CHUNK_BYTES))
-            if not chunk:
-                if not self._left:
-                    raise Damaged("its content is cut short")
-                chunk = self._decoder.decode(self._packed(), min(size, CHUNK_BYTES))
+            try:
+                chunk = self._decoder.decode(b"", min(size, CHUNK_BYTES))
+                if not chunk:
+                    chunk = self._decoder.decode(self._packed(), min(size, CHUNK_BYTES))
+            except (lzma.LZMAError, zlib.error, EOFError, ValueError, OSError) as error:
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise
+                raise Damaged(str(error)) from error
             size -= len(chunk)
             if chunk:
                 yield chunk
