@@ -12,8 +12,8 @@ import pytest
 
 from seglab.data import scene as scenes
 from seglab.data.scene import ANATOMY, COVERING, VIEWS, Scene, draw_scene, labels_for
-from seglab.data.scene_canvas import Canvas, Material, Pattern, part
-from seglab.data.scene_shapes import Frame, box, ellipse, limb, smooth
+from seglab.data.scene.canvas import Canvas, Material, Pattern, part
+from seglab.data.scene.shapes import Frame, box, ellipse, limb, smooth
 from seglab.errors import DataError, UsageError
 from seglab.tasks import TASKS, SynthSpec, Task
 

@@ -8,9 +8,9 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from seglab.data.scene_canvas import Canvas, Material, Pattern, Rgb, mix, part
-from seglab.data.scene_person import Head
-from seglab.data.scene_shapes import Frame, Points, box, bumpy, ellipse, mirrored, moved, smooth
+from seglab.data.scene.canvas import Canvas, Material, Pattern, Rgb, mix, part
+from seglab.data.scene.person import Head
+from seglab.data.scene.shapes import Frame, Points, box, bumpy, ellipse, mirrored, moved, smooth
 
 __all__ = ["draw_hair_behind", "draw_hair_locks", "draw_hat", "draw_head"]
 

@@ -11,12 +11,12 @@ from typing import Final, Literal, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from seglab.data.scene_backdrop import draw_backdrop, draw_foreground
-from seglab.data.scene_canvas import ANATOMY, COVERING, Canvas
-from seglab.data.scene_figure import draw_person, feet_below, head_center
-from seglab.data.scene_finish import finish, random_finish
-from seglab.data.scene_person import Person, chance, choose, random_person
-from seglab.data.scene_shapes import Frame
+from seglab.data.scene.backdrop import draw_backdrop, draw_foreground
+from seglab.data.scene.canvas import ANATOMY, COVERING, Canvas
+from seglab.data.scene.figure import draw_person, feet_below, head_center
+from seglab.data.scene.finish import finish, random_finish
+from seglab.data.scene.person import Person, chance, choose, random_person
+from seglab.data.scene.shapes import Frame
 from seglab.errors import DataError, UsageError
 from seglab.tasks import Task
 

@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeVar
 
 import numpy as np
 
-from seglab.data.scene_canvas import Material, Pattern, Rgb, mix
+from seglab.data.scene.canvas import Material, Pattern, Rgb, mix
 
 __all__ = ["Arm", "Body", "Coat", "Hair", "Head", "Leg", "Lower", "Outfit", "Person", "Top", "fabric", "random_person"]
 

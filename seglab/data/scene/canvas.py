@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from seglab.data.scene_shapes import Points
+from seglab.data.scene.shapes import Points
 
 __all__ = ["ANATOMY", "COVERING", "Canvas", "Material", "Pattern", "Picture", "Rgb", "mix", "part"]
 

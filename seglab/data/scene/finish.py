@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from seglab.data.scene_canvas import Canvas, Picture
+from seglab.data.scene.canvas import Canvas, Picture
 
 __all__ = ["Finish", "finish", "random_finish"]
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from seglab.data.scene_canvas import Canvas, Material, Pattern, mix, part
-from seglab.data.scene_head import draw_hair_behind, draw_hair_locks, draw_hat, draw_head
-from seglab.data.scene_person import Arm, Body, Leg, Person
-from seglab.data.scene_shapes import Frame, Points, limb, mirrored, moved, polar, rotated, smooth
+from seglab.data.scene.canvas import Canvas, Material, Pattern, mix, part
+from seglab.data.scene.head import draw_hair_behind, draw_hair_locks, draw_hat, draw_head
+from seglab.data.scene.person import Arm, Body, Leg, Person
+from seglab.data.scene.shapes import Frame, Points, limb, mirrored, moved, polar, rotated, smooth
 
 __all__ = ["draw_person", "feet_below", "head_center"]
 

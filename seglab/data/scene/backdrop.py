@@ -6,9 +6,9 @@ from typing import Final
 
 import numpy as np
 
-from seglab.data.scene_canvas import Canvas, Material, Pattern, Rgb, mix
-from seglab.data.scene_person import any_rgb, chance, choose, fabric, near, pick
-from seglab.data.scene_shapes import Frame, Points, box, bumpy, ellipse, limb, mirrored, moved, polar, smooth
+from seglab.data.scene.canvas import Canvas, Material, Pattern, Rgb, mix
+from seglab.data.scene.person import any_rgb, chance, choose, fabric, near, pick
+from seglab.data.scene.shapes import Frame, Points, box, bumpy, ellipse, limb, mirrored, moved, polar, smooth
 
 __all__ = ["draw_backdrop", "draw_foreground"]
 
