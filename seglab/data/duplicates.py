@@ -10,7 +10,7 @@ while copies at a third of the size, with JPEG quality 10 to 40, brightness +-35
 """
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import cv2
@@ -38,6 +38,9 @@ _SIDE: Final = 32
 _LOW, _HIGH = 8, 16
 _MIN_CONTRAST: Final = 2.0
 """Standard deviation, in grey levels, under which a photo is too plain to be told from another."""
+
+_MAX_NAMED: Final = 6
+"""How many photos of a group are named."""
 
 _ROWS, _COLUMNS = 16, 4096
 """Pairs are compared in blocks that stay in the processor's cache."""
@@ -130,7 +133,7 @@ class PhotoIndex:
                 self._photos.append((id, path, words.tobytes()))
 
     def across(self, splits: Mapping[str, str]) -> list[str]:
-        """Describe the groups of near-duplicates that lie in several splits: ``a.jpg (train), b.jpg (test)``.
+        """Describe the groups of near-duplicates that lie in several splits: ``a.jpg (train) ~ b.jpg (test)``.
 
         Args:
             splits: The split of every id; photos without one are left out.
@@ -138,8 +141,9 @@ class PhotoIndex:
         photos = sorted((path, splits[id], words) for id, path, words in self._photos if id in splits)
         words = np.frombuffer(b"".join(photo[2] for photo in photos), np.uint64).reshape(-1, NUM_WORDS)
         groups = [[photos[position][:2] for position in group] for group in near_duplicates(words)]
-        return [
-            ", ".join(f"{path} ({split})" for path, split in group)
-            for group in groups
-            if len({split for _, split in group}) > 1
-        ]
+        return [_described(group) for group in groups if len({split for _, split in group}) > 1]
+
+
+def _described(group: Sequence[tuple[str, str]]) -> str:
+    names = " ~ ".join(f"{path} ({split})" for path, split in group[:_MAX_NAMED])
+    return names + (f" and {len(group) - _MAX_NAMED} more" if group[_MAX_NAMED:] else "")

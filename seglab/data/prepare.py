@@ -16,6 +16,7 @@ from seglab import files
 from seglab.config import FitMode, Preprocess
 from seglab.data.alignment import align, fit_labels, fit_photo
 from seglab.data.decoding import ImageError, open_picture, read_file
+from seglab.data.duplicates import ACROSS_SPLITS, PhotoIndex
 from seglab.data.images import read_photo
 from seglab.data.manifest import Dataset, DatasetWriter, finished_dataset
 from seglab.data.masks import load_colours
@@ -142,6 +143,9 @@ def prepare(
                 bar.advance()
         _judge(plan, converter, None if dry_run else report_path(out_dir), drop_bad)
         dataset = _finish(writer, plan, (val, test)) if writer else None
+    splits = {sample.id: sample.split for sample in dataset.samples} if dataset else plan.splits
+    for photos in converter.photos.across(splits):
+        plan.findings.note(ACROSS_SPLITS, photos)
     return Prepared(dataset, plan.source, plan.reason, converter.num_good, plan.findings)
 
 
@@ -166,6 +170,11 @@ class _Plan:
     options: dict[str, Any]
     findings: Findings
     own_splits: bool
+
+    @property
+    def splits(self) -> dict[str, str]:
+        """The split of every id, if no pair turns out to be bad."""
+        return {job.id: job.split for job in self.jobs}
 
 
 @dataclass(frozen=True)
@@ -282,6 +291,7 @@ class _Converter:
     ) -> None:
         self.num_good = 0
         self.num_blank = 0
+        self.photos = PhotoIndex()
         self._plan = plan
         self._max_side = max_side
         self._grid = grid
@@ -341,6 +351,7 @@ class _Converter:
         blank = not ((fitted > 0) & (fitted < IGNORE)).any()
         if blank:
             notes.append("mask of nothing but background")
+        self.photos.add(job.id, path, photo.image)
         writer = self._writer
         if writer is not None:
             untouched = photo.plain and (height, width) == fitted.shape

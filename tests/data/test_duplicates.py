@@ -11,9 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seglab.data.duplicates import MAX_DISTANCE, MAX_HASH_DISTANCE, NUM_WORDS, PhotoIndex, fingerprint, near_duplicates
-from seglab.data.images import read_photo, resize_image
+from seglab.data.duplicates import (
+    ACROSS_SPLITS,
+    MAX_DISTANCE,
+    MAX_HASH_DISTANCE,
+    NUM_WORDS,
+    PhotoIndex,
+    fingerprint,
+    near_duplicates,
+)
+from seglab.data.images import read_photo, resize_image, write_labels, write_photo
+from seglab.data.prepare import prepare
 from seglab.data.scene import draw_scene
+from seglab.tasks import TASKS
 
 Image = np.ndarray
 
@@ -144,8 +154,43 @@ def test_an_index_names_groups_across_splits_only(people):
     ]:
         index.add(id, path, image)
     splits = {"a": "train", "b": "train", "c": "test", "d": "train", "e": "val", "plain": "val"}
-    assert index.across(splits) == ["a.jpg (train), c.jpg (test)"]
+    assert index.across(splits) == ["a.jpg (train) ~ c.jpg (test)"]
     assert PhotoIndex().across({}) == []
+
+
+def test_large_groups_are_cut_short(people):
+    index = PhotoIndex()
+    for number in range(9):
+        index.add(str(number), f"{number}.jpg", people[0])
+    told = index.across({str(number): "test" if number == 8 else "train" for number in range(9)})
+    assert told == [" ~ ".join(f"{number}.jpg (train)" for number in range(6)) + " and 3 more"]
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize("bad", [False, True])
+def test_prepare_tells_of_copies_in_other_splits(dry_run, bad, people, tmp_path):
+    """Whatever splits the pairs end up in, also when bad pairs are dropped."""
+    raw = tmp_path / "raw"
+    for index, image in enumerate(people[:20]):
+        for name, photo in (("a", image), ("b", compressed(half(image), 60))):
+            write_photo(raw_dir(raw / "images") / f"{index:02d}{name}.jpg", photo)
+            labels = np.zeros(photo.shape[:2], np.uint8)
+            labels[4:9] = 9 if bad and index < 2 else 1
+            write_labels(raw_dir(raw / "masks") / f"{index:02d}{name}.png", labels)
+    options = {"task": TASKS["person"], "drop_bad": True, "workers": 0, "val": 0.2, "test": 0.2}
+    done = prepare(raw, tmp_path / "out", dry_run=dry_run, **options)
+    dataset = done.dataset or prepare(raw, tmp_path / "out", **options).dataset
+    split = {sample.id: sample.split for sample in dataset.samples}
+    pairs = [(f"{index:02d}a", f"{index:02d}b") for index in range(2 * bad, 20)]
+    expected = [f"images/{a}.jpg ({split[a]}) ~ images/{b}.jpg ({split[b]})" for a, b in pairs if split[a] != split[b]]
+    assert expected
+    if not (bad and dry_run):  # a dry run does not know the splits of what would be left
+        assert done.findings.notes[ACROSS_SPLITS] == expected
+
+
+def raw_dir(dir: Path) -> Path:
+    dir.mkdir(parents=True, exist_ok=True)
+    return dir
 
 
 @pytest.fixture(scope="module")
