@@ -16,6 +16,7 @@ __all__ = [
     "lock",
     "replacing",
     "sync_dir",
+    "sync_file",
     "write_bytes",
     "write_json",
     "write_text",
@@ -23,11 +24,15 @@ __all__ = [
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; when the block ends well it becomes ``path`` in one step.
 
     The temporary name begins with a dot and ends in ``.part``. Its content reaches the disk before the rename. When the
     block raises, the temporary file is removed and ``path`` is untouched.
+
+    Args:
+        path: The final name.
+        sync: Wait for the disk; not needed where :func:`sync_file` is called before anyone relies on the file.
 
     Raises:
         DataError: If the folder cannot be written to, or the disk is full.
@@ -37,8 +42,8 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary_path = path.with_name(f".{stem}.{os.getpid()}.{time.monotonic_ns() & 0xFFFFFF:x}.part")
     try:
         yield temporary_path
-        with temporary_path.open("rb") as handle:
-            os.fsync(handle.fileno())
+        if sync:
+            sync_file(temporary_path)
         temporary_path.replace(path)
     except OSError as error:
         temporary_path.unlink(missing_ok=True)
@@ -48,9 +53,9 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, *, sync: bool = True) -> None:
     """Write a whole file in one step (see :func:`replacing`)."""
-    with replacing(path) as temporary_path:
+    with replacing(path, sync=sync) as temporary_path:
         temporary_path.write_bytes(data)
 
 
@@ -71,6 +76,12 @@ def append_line(path: Path, line: str) -> None:
             handle.write(line.encode() + b"\n")
     except OSError as error:
         raise _cannot_write(path, error) from error
+
+
+def sync_file(path: Path) -> None:
+    """Wait until the content of a file has reached the disk."""
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())
 
 
 def sync_dir(path: Path) -> None:

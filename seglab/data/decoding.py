@@ -64,6 +64,8 @@ _FOREIGN: Final = (
     (b"\x00\x05\x16\x07", "a macOS resource file"), (b"\x93NUMPY", "a NumPy array"), (b"\x89HDF", "an HDF5 file"),
     (b"\x00\x00\x00\x0cjP", "JPEG 2000"), (b"\xff\x0a", "JPEG XL"), (b"\x1a\x45\xdf\xa3", "a video"),
 )  # fmt: skip
+# The bits of OpenCV's IMREAD_REDUCED_* alone: the names stand for colour order, too.
+_REDUCED: Final = {1: 0, 2: 16, 4: 32, 8: 64}
 _BRANDS: Final = {b"hei": "HEIC", b"hev": "HEIC", b"mif": "HEIC", b"msf": "HEIC", b"avi": "AVIF"}
 
 # Notes of a photo replace what Pillow says about odd metadata, and our own limit its warnings about large pictures.
@@ -143,8 +145,13 @@ class Picture:
             raise self._broken(error) from error
         return self.pil
 
-    def decode_fast(self, flags: int) -> Array | None:
-        """Decode a JPEG or PNG with OpenCV; None where Pillow must have a look, be it only for the reason."""
+    def decode_fast(self, flags: int, reduce: int = 1) -> Array | None:
+        """Decode a JPEG or PNG with OpenCV; None where Pillow must have a look, be it only for the reason.
+
+        Args:
+            flags: OpenCV's.
+            reduce: 2, 4 or 8 to decode a JPEG to that part of its sides, rounded up.
+        """
         data: bytes | None = self.data
         if self.format == "PNG":
             data = _pixel_chunks(self.data)
@@ -153,8 +160,8 @@ class Picture:
         if data is None:
             return None
         with contextlib.suppress(cv2.error):
-            pixels: Array | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-            if pixels is not None and pixels.shape[1::-1] == self.pil.size:
+            pixels: Array | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags | _REDUCED[reduce])
+            if pixels is not None and pixels.shape[1::-1] == tuple(-(-side // reduce) for side in self.pil.size):
                 return pixels
         return None
 
@@ -318,7 +325,7 @@ def _pixel_chunks(data: bytes) -> bytes | None:
 
 def _lacks_end(format_name: str, data: bytes) -> bool:
     if format_name == "JPEG":
-        return _EOI not in data[max(0, data.rfind(_SOS)) :]
+        return not data.endswith(_EOI) and _EOI not in data[max(0, data.rfind(_SOS)) :]
     if format_name == "PNG":
         return b"IEND" not in data[-4096:]
     if format_name == "GIF":

@@ -47,6 +47,9 @@ __all__ = [
 Pixels = npt.NDArray[np.uint8]
 Array = TypeVar("Array", npt.NDArray[np.uint8], npt.NDArray[np.float32])
 
+REDUCE_MARGIN: Final = 1.25
+"""How much larger than wanted a JPEG that is decoded to a part of its size still is, at least."""
+
 IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 """Suffixes, in lower case, of the files that a folder scan takes for pictures. Reading goes by content."""
 
@@ -75,7 +78,9 @@ class Photo:
     """What happened to it that a person may want to know, e.g. ``alpha composited on white``."""
 
 
-def read_photo(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Photo:
+def read_photo(
+    source: Path | bytes, *, max_pixels: int = MAX_PIXELS, wanted_hw: tuple[int, int] | None = None
+) -> Photo:
     """Decode a photo of any supported kind to 8-bit RGB.
 
     The EXIF orientation is applied; transparency is composited on white; 16-bit samples are divided by 257; of
@@ -84,12 +89,14 @@ def read_photo(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Photo:
     Args:
         source: A file, or its content.
         max_pixels: Most pixels to decode; compared with the header before any pixel is touched.
+        wanted_hw: The size that the photo will be shrunk to. A JPEG of twice that and more is decoded to a half, a
+            quarter or an eighth of its sides, as long as that is larger than wanted.
 
     Raises:
         ImageError: With the reason in a few words.
     """
     picture = _open(source, max_pixels)
-    image = _fast_rgb(picture)
+    image = _fast_rgb(picture, wanted_hw)
     if image is None:
         image = _to_rgb(picture)
     return Photo(_turned(image, picture.orientation), _rgb_profile(picture), _dpi(picture), tuple(picture.notes))
@@ -245,11 +252,16 @@ def _open_exact(source: Path | bytes, max_pixels: int, lossy: bool) -> Picture:
     return picture
 
 
-def _fast_rgb(picture: Picture) -> Pixels | None:
+def _fast_rgb(picture: Picture, wanted_hw: tuple[int, int] | None) -> Pixels | None:
     plain = picture.mode in ("L", "RGB") and picture.rawmode in ("L", "RGB") and picture.num_frames == 1
     if picture.format not in ("JPEG", "PNG") or not plain or "transparency" in picture.pil.info:
         return None
-    return picture.decode_fast(cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    reduce = 1
+    if wanted_hw is not None and picture.format == "JPEG":
+        sides = zip(picture.size_hw, wanted_hw, strict=True)
+        most = min(side / (REDUCE_MARGIN * wanted) for side, wanted in sides)
+        reduce = next((factor for factor in (8, 4, 2) if factor <= most), 1)
+    return picture.decode_fast(cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, reduce)
 
 
 def _to_rgb(picture: Picture) -> Pixels:

@@ -27,6 +27,7 @@ from seglab import files
 from seglab.data.naming import SPLITS, assign_splits, safe_id
 from seglab.data.staging import StagedDir
 from seglab.errors import DataError, unknown
+from seglab.pipeline import ahead
 from seglab.tasks import IGNORE, Task
 from seglab.version import __version__
 
@@ -46,6 +47,9 @@ __all__ = [
 
 FORMAT: Final = 1
 """Number of the layout; a reader refuses a higher one."""
+
+NUM_SYNCING: Final = 8
+"""Threads that wait for the disk."""
 
 IGNORE_NAME: Final = "ignore"
 """The key of unlabelled pixels among the pixel counts."""
@@ -213,7 +217,7 @@ class DatasetWriter:
         Raises:
             DataError: If the id is taken or unsafe, sizes differ, or a label is no class of the task.
         """
-        from seglab.data.images import write_labels
+        from seglab.data.images import encode_png
 
         height, width = labels.shape
         pixels = count_pixels(labels, self.task)
@@ -226,7 +230,7 @@ class DatasetWriter:
                 raise DataError(f"two samples are called `{id}`")
         try:
             self._write_image(sample, image)
-            write_labels(self._build_dir / sample.label, labels)
+            files.write_bytes(self._build_dir / sample.label, encode_png(labels), sync=False)
         except BaseException:
             self._samples.pop(id.casefold(), None)
             raise
@@ -284,15 +288,15 @@ class DatasetWriter:
         return open_dataset(self.dir)
 
     def _write_image(self, sample: Sample, image: NDArray[np.uint8] | Path) -> None:
-        from seglab.data.images import write_photo
+        from seglab.data.images import encode_jpeg, encode_png
 
         path = self._build_dir / sample.image
         if isinstance(image, Path):
-            files.write_bytes(path, image.read_bytes())
+            files.write_bytes(path, image.read_bytes(), sync=False)
         elif image.shape != (*sample.size_hw, 3):
             raise DataError(f"`{sample.id}`: photo {image.shape[:2]} and labels {sample.size_hw} differ in size")
         else:
-            write_photo(path, image)
+            files.write_bytes(path, encode_png(image) if path.suffix == ".png" else encode_jpeg(image), sync=False)
 
 
 def finished_dataset(dir: Path, task: Task, source: str, options: Mapping[str, Any]) -> Dataset | None:
@@ -428,13 +432,18 @@ def _suffix(path: Path) -> str:
 
 
 def _check_sizes(dataset: Dataset) -> None:
-    """Read the headers of all files, so that nothing gets its name that was not written whole."""
+    """Wait for the disk and read the headers of all files: nothing gets its name that was not written whole."""
     from seglab.data.images import read_size
 
-    for sample in dataset.samples:
+    def check(sample: Sample) -> None:
         for path in (dataset.image_path(sample), dataset.label_path(sample)):
+            files.sync_file(path)
             if read_size(path) != sample.size_hw:
                 raise DataError(f"`{path.name}` is not {_size(sample.size_hw)} as added: the disk is not to be trusted")
+
+    # At the end, when most has long been written, and side by side: one by one the waiting takes as long as the work.
+    for _ in ahead(check, dataset.samples, workers=NUM_SYNCING):
+        pass
 
 
 def _brief(value: Any) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from seglab import files
 from seglab.config import FitMode, Preprocess
-from seglab.data.alignment import align, fit_labels, fit_photo
+from seglab.data.alignment import align, fit_labels, fit_photo, wanted_size
 from seglab.data.decoding import ImageError, open_picture, read_file
 from seglab.data.duplicates import ACROSS_SPLITS, PhotoIndex
 from seglab.data.images import read_photo
@@ -316,7 +316,7 @@ class _Converter:
         photo_path, label_path = (self._relative(path) for path in (job.item.photo_path, job.item.label_path))
         photo, labels, problems = None, None, []
         try:
-            photo = _read(job.item.photo_path)
+            photo = _read(job.item.photo_path, self._max_side, self._grid)
         except ImageError as error:
             problems.append(Problem("unreadable photo", photo_path, error.message))
         try:
@@ -334,7 +334,7 @@ class _Converter:
         return self._fit(job, photo, labels, photo_path)
 
     def _fit(self, job: _Job, photo: "_Photo", labels: NDArray[np.uint8] | Outlines, path: str) -> _Outcome:
-        height, width = photo.image.shape[:2]
+        height, width = photo.size_hw
         alignment = align((height, width), photo.orientation, labels.shape, self._max_side)
         if alignment is None:
             detail = f"photo {width}x{height}, mask {labels.shape[1]}x{labels.shape[0]}"
@@ -355,7 +355,7 @@ class _Converter:
         writer = self._writer
         if writer is not None:
             untouched = photo.plain and (height, width) == fitted.shape
-            image = job.item.photo_path if untouched else fit_photo(photo.image, alignment, self._grid)
+            image = job.item.photo_path if untouched else fit_photo(photo.image, photo.size_hw, alignment, self._grid)
             writer.add(job.id, job.split, image, fitted, lossless=photo.lossless)
         return _Outcome(path, notes=tuple(notes), blank=blank)
 
@@ -368,6 +368,8 @@ class _Photo:
     """A decoded photo and what decides how it is stored."""
 
     image: NDArray[np.uint8]
+    """Perhaps smaller than the photo, where it will be shrunk anyway."""
+    size_hw: tuple[int, int]
     orientation: int
     plain: bool
     """Whether the file itself is an upright 8-bit RGB JPEG or PNG that any tool reads the same."""
@@ -375,10 +377,10 @@ class _Photo:
     notes: tuple[str, ...]
 
 
-def _read(path: Path) -> _Photo:
+def _read(path: Path, max_side: int | None, grid: Preprocess | None) -> _Photo:
     data = read_file(path)
-    photo = read_photo(data)
     header = open_picture(data)
+    photo = read_photo(data, wanted_hw=wanted_size(header.size_hw, max_side, grid))
     plain = (
         header.format in ("JPEG", "PNG")
         and header.mode == header.rawmode == "RGB"
@@ -387,7 +389,7 @@ def _read(path: Path) -> _Photo:
         and "transparency" not in header.pil.info
         and not photo.notes
     )
-    return _Photo(photo.image, header.orientation, plain, not header.is_lossy(), photo.notes)
+    return _Photo(photo.image, header.size_hw, header.orientation, plain, not header.is_lossy(), photo.notes)
 
 
 def _judge(plan: _Plan, converter: _Converter, report: Path | None, drop_bad: bool) -> None:
