@@ -27,7 +27,7 @@ def inspect(
     num_random: Annotated[int, typer.Option("--random", min=0, help="How many random samples to draw.")] = 10,
     seed: SeedOption = 0,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=0, help="Threads. [default: the CPUs of this process]")
+        int | None, typer.Option("--workers", min=0, help="Threads; the CPUs of this process by default.")
     ] = None,
     json: JsonOption = False,
 ) -> int:
@@ -37,8 +37,9 @@ def inspect(
 
     [bold]seglab inspect prepared/face --sheet face.jpg --json > face.json[/bold]
 
-    Outliers are masks that are empty, nearly full, lack a class that nearly all have, or are far from the median in
-    a class's share, place, contact with the rim, or length of outline (modified z-score over 3.5).
+    Outliers are masks that are empty, nearly full, lack a class that nearly all have,
+    or are far from the median (modified z-score over 3.5) in a class's share, the place,
+    the share of the picture's rim that is covered, or the length of outlines.
 
     Nothing is changed. The exit code is 1 if files cannot be read.
     """
