@@ -23,7 +23,7 @@ from seglab.data.images import write_labels, write_photo
 from seglab.data.manifest import assign_splits
 from seglab.data.rle import encode_kaggle, from_mask
 from seglab.data.scene import ANATOMY, COVERING, MAX_SIDE, Scene, View, check_scene, check_synth, draw_scene, labels_for
-from seglab.data.sources import cihp, find_source, helen, pascal_part
+from seglab.data.sources import celebamask, cihp, find_source, helen, pascal_part
 from seglab.data.staging import StagedDir
 from seglab.data.synth import DRAWING, MAX_PICTURES, Progress
 from seglab.device import num_threads
@@ -336,7 +336,7 @@ def _cihp_ids(scene: Scene) -> NDArray[np.uint8]:
     """Return the 20 ids of CIHP. The limbs in the picture's right half of a person are the person's left ones."""
     table = np.empty((len(ANATOMY), len(COVERING)), np.uint8)
     for part, anatomy in enumerate(ANATOMY):
-        table[part] = cihp.NAMES.index(_CIHP_ANATOMY.get(anatomy, "face"))
+        table[part] = cihp.NAMES.index(_CIHP_ANATOMY.get(anatomy, celebamask.TO_CIHP["nose"]))
     for number, covering in enumerate(COVERING):
         if covering in _CIHP_COVERING:
             table[:, number] = cihp.NAMES.index(_CIHP_COVERING[covering])
