@@ -51,7 +51,6 @@ def fetch(
     from seglab.data.fetch import fetch as run
     from seglab.data.fetch import plan
     from seglab.data.fetch import verify as check
-    from seglab.data.fetching.places import is_offline
     from seglab.data.fetching.registry import find_row, load_registry
 
     rows = load_registry(registry)
@@ -61,7 +60,7 @@ def fetch(
     if dry_run:
         return _show_plan(row, plan(row, out), json)
     done = check(row, out, transfer) if verify else run(
-        row, out=out, from_path=from_path, offline=offline or is_offline(), force=force, keep_archive=keep_archive,
+        row, out=out, from_path=from_path, offline=offline, force=force, keep_archive=keep_archive,
         meter=transfer, say=lambda text: note(escape(text)),
     )  # fmt: skip
     _tell(done, verified=verify)

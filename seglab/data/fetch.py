@@ -1,11 +1,12 @@
 """Bring a dataset or a checkpoint here: ``seglab fetch``. The only part of seglab that uses the network."""
 
+import contextlib
 import datetime
 import json
 import os
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +14,7 @@ from typing import Any, Final
 from seglab import files
 from seglab.data.fetching.admission import ArchiveError, Limits
 from seglab.data.fetching.obtain import Obtained, Transfer, by_hand, checked_by, digests, mismatch, obtain
-from seglab.data.fetching.places import SOURCE_NAME, data_path, default_dir
+from seglab.data.fetching.places import SOURCE_NAME, data_path, default_dir, is_offline
 from seglab.data.fetching.registry import Row, Source
 from seglab.data.fetching.retrying import Meter, Policy, no_meter
 from seglab.data.fetching.sniffing import HEAD_BYTES, refusal
@@ -77,7 +78,7 @@ def fetch(
         row: What to bring.
         out: The folder it becomes; by default one in the cache, where models are looked for.
         from_path: A file that was downloaded already, instead of the row's sources.
-        offline: Whether the network is forbidden.
+        offline: Whether the network is forbidden; ``SEGLAB_OFFLINE=1`` forbids it too.
         force: Whether what an earlier fetch left in ``out`` is replaced.
         keep_archive: Whether the archive stays beside what it held.
         policy: How patient downloads are.
@@ -96,21 +97,17 @@ def fetch(
         return Fetched(row, dir, unchanged=True)
     downloads_dir = dir.with_name(f".{dir.name}.download")
     transfer = Transfer(policy or Policy(), meter, lambda num_bytes: _need_room(dir, num_bytes), say)
-    try:
-        with StagedDir(dir, lambda there: _check_replaceable(row, there, force)) as staged:
-            if from_path is not None:
-                obtained = _from_file(row, from_path, meter, say)
-            else:
-                transfer.need_room(_estimate(row, downloads_dir))
-                obtained = obtain(row, downloads_dir, transfer, offline=offline)
-            _build(row, obtained, staged.build_dir, transfer, limits, keep_archive)
-            staged.publish()
-    except ArchiveError:
-        if from_path is None:
-            shutil.rmtree(downloads_dir, ignore_errors=True)
-        raise
-    except KeyboardInterrupt:
-        raise Interrupted(f"interrupted; what has come of `{row.name}` is kept", "the same command goes on") from None
+    with (
+        _in_good_order(row, downloads_dir, own_archive=from_path is None),
+        StagedDir(dir, lambda there: _check_replaceable(row, there, force)) as staged,
+    ):
+        if from_path is not None:
+            obtained = _from_file(row, from_path, meter, say)
+        else:
+            transfer.need_room(_estimate(row, downloads_dir))
+            obtained = obtain(row, downloads_dir, transfer, offline=offline or is_offline())
+        _build(row, obtained, staged.build_dir, transfer, limits, keep_archive)
+        staged.publish()
     shutil.rmtree(downloads_dir, ignore_errors=True)
     return Fetched(row, dir, unchanged=False)
 
@@ -147,6 +144,29 @@ def plan(row: Row, out: Path | None = None) -> dict[str, Any]:
         "free_bytes": files.free_bytes(dir.parent),
         "login_found": find_login() if row.login else "",
     }
+
+
+@contextlib.contextmanager
+def _in_good_order(row: Row, downloads_dir: Path, *, own_archive: bool) -> Iterator[None]:
+    """Keep what is worth keeping when the block ends badly: a part, a whole archive, but none that was refused."""
+    try:
+        yield
+    except ArchiveError:
+        if own_archive:
+            shutil.rmtree(downloads_dir, ignore_errors=True)
+        raise
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; what has come of `{row.name}` is kept", "the same command goes on") from None
+    except OSError as error:
+        raise DataError(f"cannot read or write: {error}", "check the permissions and the disk") from error
+    finally:
+        _tidy(downloads_dir)
+
+
+def _tidy(downloads_dir: Path) -> None:
+    """Remove the folder of downloads if nothing in it is worth keeping."""
+    if downloads_dir.is_dir() and not any(path.is_file() for path in downloads_dir.rglob("*")):
+        shutil.rmtree(downloads_dir, ignore_errors=True)
 
 
 def _target(row: Row, out: Path | None) -> Path:
@@ -213,7 +233,7 @@ def _from_file(row: Row, path: Path, meter: Meter, say: Callable[[str], None]) -
         why = refusal(handle.read(HEAD_BYTES), archive=row.unpack)
     if why:
         raise DataError(f"`{path}` is {why}", by_hand(row))
-    sums = digests(path, meter)
+    sums = digests(path, row.sources, meter)
     with_sums = [source for source in row.sources if checked_by(source)]
     fitting = next((source for source in with_sums if not mismatch(source, sums)), None)
     if fitting is None and with_sums and len(with_sums) == len([s for s in row.sources if s.way != "page"]):

@@ -126,7 +126,7 @@ def test_when_all_sources_fail_each_is_named_and_nothing_is_left_to_see(site, br
     with pytest.raises(NetworkError, match=r"no source gave `thing`: .*404.*; .*403") as caught:
         bring(dataset(site.url("/none"), site.put("/no", b"", status(403))))
     assert "seglab fetch thing --from FILE" in caught.value.hint
-    assert visible(tmp_path) == [".out.download"]
+    assert visible(tmp_path) == []
 
 
 def test_a_row_whose_sources_are_all_dead_says_so(bring):
@@ -140,8 +140,7 @@ def test_a_wrong_checksum_is_never_kept(site, bring, tmp_path, kind):
     wrong = {"sha256": "0" * 64, "md5": "0" * 32}[kind]
     with pytest.raises(NetworkError, match=f"wrong checksum: {kind} is [0-9a-f]+, 0+ was expected"):
         bring(checkpoint(site.put("/x", WEIGHTS), more=f", {kind} = '{wrong}'"))
-    assert not (tmp_path / "out").exists()
-    assert not [path for path in (tmp_path / ".out.download").rglob("*") if path.is_file()]
+    assert visible(tmp_path) == []
     assert len(site.requests) == 1
 
 
@@ -149,7 +148,7 @@ def test_a_part_that_proves_wrong_is_given_up_once(site, bring, tmp_path):
     row = checkpoint(site.put("/x", WEIGHTS, truncate(20_000), status(404)), more=f", sha256 = '{sha256(WEIGHTS)}'")
     with pytest.raises(NetworkError):
         bring(row)
-    (part,) = (tmp_path / ".out.download").rglob("part")
+    (part,) = (tmp_path / ".out.download").rglob("download.part")
     part.write_bytes(b"\x80\x02" + bytes(19_998))
     assert bring(row).path.read_bytes() == WEIGHTS
     assert any("from the start again" in text for text in bring.said)
@@ -196,6 +195,10 @@ def test_offline_nothing_touches_the_network(site, bring, make_row, tmp_path, mo
     monkeypatch.setattr(socket, "getaddrinfo", forbidden)
     with pytest.raises(NetworkError, match="not to be used") as caught:
         bring(row, offline=True)
+    with monkeypatch.context() as environment:
+        environment.setenv("SEGLAB_OFFLINE", "1")
+        with pytest.raises(NetworkError, match="not to be used"):
+            bring(row)
     assert "--from FILE" in caught.value.hint
     plan(row, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -217,12 +220,30 @@ def test_a_file_from_the_user_is_checked_like_one_from_the_network(bring, make_r
     path.write_bytes(HTML)
     with pytest.raises(DataError, match="a web page"):
         bring(row, from_path=path, out=tmp_path / "other")
+    path.write_bytes(make_tar({"w.pth": WEIGHTS}, "w:gz"))
+    with pytest.raises(DataError, match="a gzip archive, not weights"):
+        bring(row, from_path=path, out=tmp_path / "other")
     path.write_bytes(b"")
     with pytest.raises(DataError, match="an empty file"):
         bring(row, from_path=path, out=tmp_path / "other")
     with pytest.raises(DataError, match="there is no file"):
         bring(row, from_path=tmp_path / "none", out=tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_the_name_of_a_file_may_come_from_its_address(site, bring, tmp_path):
+    url = site.put("/x/..%2Fa%20b%00.pth", WEIGHTS)
+    row = f"kind = 'checkpoint'\nsources = [{{ url = '{url}' }}]"
+    assert bring(row).path == tmp_path / "out" / "a_b_.pth"
+
+
+def test_a_place_that_cannot_be_written_is_said(site, bring, tmp_path):
+    (tmp_path / "file").write_text("x")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(DataError):
+            bring(dataset(site.put("/a.zip", ZIP)), out=out)
+    assert (tmp_path / "file").read_text() == "x"
+    assert not site.requests
 
 
 def test_a_file_without_a_known_checksum_is_taken_and_that_is_said(bring, tmp_path):
@@ -314,7 +335,7 @@ def test_too_small_a_disk_is_noticed_from_the_answer_and_from_the_archive(site, 
     monkeypatch.setattr(verb.files, "free_bytes", lambda path: (64 << 20) + len(ZIP) - 1)
     with pytest.raises(DataError, match="are needed"):
         bring(dataset(site.put("/a.zip", ZIP)))
-    assert not list((tmp_path / ".out.download").rglob("part"))
+    assert not list((tmp_path / ".out.download").rglob("download.part"))
     monkeypatch.setattr(verb.files, "free_bytes", lambda path: (64 << 20) + len(ZIP))
     (tmp_path / "big.zip").write_bytes(make_zip({"a": bytes(1 << 20)}))
     with pytest.raises(DataError, match="are needed"):
@@ -483,7 +504,7 @@ def start(registry, out):
 def test_a_process_that_is_stopped_goes_on_where_it_was(site, own, tmp_path, number, code):
     registry = own(dataset(site.put("/a.zip", ZIP, stall(80_000))))
     process = start(registry, tmp_path / "out")
-    wait_for(lambda: sum(path.stat().st_size for path in tmp_path.glob(".out.download/*/part")) == 80_000)
+    wait_for(lambda: sum(path.stat().st_size for path in tmp_path.glob(".out.download/*/download.part")) == 80_000)
     process.send_signal(number)
     _, stderr = process.communicate(timeout=10)
     assert process.returncode == code, stderr

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -77,23 +78,24 @@ def by_hand(row: Row, instead: str = "") -> str:
     return f"{instead}download it in a browser{where}, then `seglab fetch {row.name} --from FILE`"
 
 
-def digests(path: Path, meter: Meter) -> dict[str, str]:
-    """Return the sha256 and md5 of a file."""
-    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+def digests(path: Path, sources: Iterable[Source], meter: Meter) -> dict[str, str]:
+    """Return the sha256 of a file, and its md5 if that is all that is known of one of the sources."""
+    sums = {"sha256": hashlib.sha256()}
+    if any(checked_by(source) == "md5" for source in sources):
+        sums["md5"] = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as handle, meter("check", path.stat().st_size, 0) as advance:
         while chunk := handle.read(CHUNK_BYTES):
-            sha256.update(chunk)
-            md5.update(chunk)
+            for digest in sums.values():
+                digest.update(chunk)
             advance(len(chunk))
-    return {"sha256": sha256.hexdigest(), "md5": md5.hexdigest()}
+    return {kind: digest.hexdigest() for kind, digest in sums.items()}
 
 
 def mismatch(source: Source, sums: dict[str, str]) -> str:
     """Say which known checksum a file does not have; empty if none is wrong."""
-    for kind in ("sha256", "md5"):
-        known = getattr(source, kind)
-        if known and known != sums[kind]:
-            return f"wrong checksum: {kind} is {sums[kind]}, {known} was expected"
+    kind = checked_by(source)
+    if kind and getattr(source, kind) != sums[kind]:
+        return f"wrong checksum: {kind} is {sums[kind]}, {getattr(source, kind)} was expected"
     return ""
 
 
@@ -125,7 +127,7 @@ def _bring(row: Row, source: Source, own_dir: Path, transfer: Transfer) -> Obtai
     for last in (False, True):
         continued = _holds_bytes(own_dir)
         path = _download(row, source, own_dir, transfer)
-        sums = digests(path, transfer.meter)
+        sums = digests(path, [source], transfer.meter)
         wrong = mismatch(source, sums)
         if not wrong:
             return _keep(path, source, own_dir, sums["sha256"], row)
@@ -154,7 +156,7 @@ def _download(row: Row, source: Source, own_dir: Path, transfer: Transfer) -> Pa
             need_room=transfer.need_room, say=transfer.say,
         )  # fmt: skip
     order = Order(
-        url=source.ref, part_path=own_dir / "part", archive=row.unpack, checked=bool(checked_by(source)),
+        url=source.ref, part_path=own_dir / "download.part", archive=row.unpack, checked=bool(checked_by(source)),
         num_bytes=source.bytes,
     )  # fmt: skip
     download(order, transfer.policy, meter=transfer.meter, need_room=transfer.need_room, say=transfer.say)
@@ -167,7 +169,8 @@ def _keep(path: Path, source: Source, own_dir: Path, sha256: str, row: Row) -> O
     with path.open("rb") as handle:
         os.fsync(handle.fileno())
     path.replace(done_path)
-    name = source.file or (Path(unquote(urlsplit(source.ref).path)).name if source.way == "url" else "") or row.name
+    from_url = Path(unquote(urlsplit(source.ref).path)).name if source.way == "url" else ""
+    name = source.file or re.sub(r"[^\w.-]", "_", from_url).lstrip(".") or row.name
     files.write_json(own_dir / "done.json", {"name": name, "sha256": sha256, "bytes": done_path.stat().st_size})
     return Obtained(done_path, name, source, sha256, checked_by(source))
 

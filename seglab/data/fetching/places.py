@@ -3,12 +3,13 @@
 import os
 import sys
 from pathlib import Path
+from typing import Final
 
 from seglab.data.fetching.registry import Row
 
 __all__ = ["SOURCE_NAME", "cache_dir", "data_path", "default_dir", "fetched_checkpoint", "is_offline"]
 
-SOURCE_NAME = "SOURCE.json"
+SOURCE_NAME: Final = "SOURCE.json"
 """Lies in every fetched folder and says where its content came from."""
 
 

@@ -63,6 +63,8 @@ def refusal(head: bytes, *, archive: bool) -> str:
         return "a web page, not data" + _page_reason(head)
     if kind == "text":
         return f"text, not data: `{head[:60].decode(errors='replace').strip()}`"
+    if not archive and kind not in ("data", "pickle", "hdf5", "zip"):
+        return f"a {kind} archive, not weights"
     if archive and kind not in ARCHIVES:
         return "no archive" if kind == "data" else f"a {kind} file, which seglab does not unpack"
     return ""
