@@ -9,7 +9,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from seglab.data.decoding import ImageError, read_file
+from seglab.data.decoding import ImageError, open_picture, read_file
 from seglab.data.duplicates import NUM_WORDS, fingerprint
 from seglab.data.images import read_labels, read_photo
 from seglab.data.manifest import Dataset, Sample
@@ -20,6 +20,9 @@ from seglab.tasks import IGNORE, Task
 __all__ = ["Census", "Progress", "take_census"]
 
 DIGEST_BYTES: Final = 16
+
+LOOK_HW: Final = (128, 128)
+"""What photos are decoded to at least. Four times what a fingerprint needs, so that the decoder hardly shows in it."""
 
 
 class Progress(Protocol):
@@ -111,9 +114,10 @@ def _blank(dataset: Dataset) -> Census:
 def _visit(census: Census, dataset: Dataset, position: int) -> None:
     sample, task = dataset.samples[position], dataset.task
     data = read_file(dataset.image_path(sample))
-    image, labels = read_photo(data).image, read_labels(dataset.label_path(sample))
-    if image.shape[:2] != labels.shape:
-        raise ImageError(f"the photo is {image.shape[:2]}, its labels are {labels.shape}")
+    image, labels = read_photo(data, wanted_hw=LOOK_HW).image, read_labels(dataset.label_path(sample))
+    size_hw = open_picture(data).size_hw
+    if size_hw != labels.shape:
+        raise ImageError(f"the photo is {size_hw}, its labels are {labels.shape}")
     counts = np.bincount(labels.ravel(), minlength=IGNORE + 1)
     if counts[task.num_classes : IGNORE].any():
         foreign = np.flatnonzero(counts[task.num_classes : IGNORE]) + task.num_classes
