@@ -102,7 +102,7 @@ class MaskTable:
                 line = handle.readline()
                 if zlib.crc32(line) != self._rows.checksum[place]:
                     raise DataError(f"`{self.path}` changed while it was read", "run the same command again")
-                encoded = self._fields(line)[self._places["EncodedPixels"]]
+                encoded = _fields(line)[self._places["EncodedPixels"]]
                 found.append(MaskRow(self._rows.line[place], encoded, self._rows.category[place]))
         return found
 
@@ -126,7 +126,7 @@ class MaskTable:
             if number == 1 or not line.strip():
                 continue
             self.num_rows += 1
-            values = self._fields(line)
+            values = _fields(line)
             photo, category = self._checked(values, number)
             if photo is None or category is None:
                 continue
@@ -136,12 +136,6 @@ class MaskTable:
             rows.category.append(category)
             rows.checksum.append(zlib.crc32(line))
         return rows
-
-    def _fields(self, line: bytes) -> list[bytes]:
-        line = line.rstrip(b"\r\n")
-        if b'"' not in line:
-            return line.split(b",")
-        return [(quoted.replace(b'""', b'"') or plain) for quoted, plain in _FIELD.findall(line)]
 
     def _checked(self, values: Sequence[bytes], line: int) -> tuple[int | None, int | None]:
         """Return the photo's number and the category of a row; None after reporting what is wrong."""
@@ -202,8 +196,14 @@ def columns_of(path: Path) -> list[str]:
             header = handle.readline(1 << 16)
     except OSError as error:
         raise DataError(f"cannot read `{path}`: {error.strerror}") from error
-    text = header.removeprefix(_BOM).decode(errors="replace").strip()
-    return [name.strip().strip('"').strip().casefold() for name in text.split(",")]
+    return [name.decode(errors="replace").strip().casefold() for name in _fields(header.removeprefix(_BOM))]
+
+
+def _fields(line: bytes) -> list[bytes]:
+    line = line.rstrip(b"\r\n")
+    if b'"' not in line:
+        return line.split(b",")
+    return [(quoted.replace(b'""', b'"') or plain) for quoted, plain in _FIELD.findall(line)]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
