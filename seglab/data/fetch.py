@@ -20,7 +20,7 @@ from seglab.data.fetching.retrying import Meter, Policy, no_meter
 from seglab.data.fetching.sniffing import HEAD_BYTES, refusal
 from seglab.data.fetching.unpack import Tree, read_tree, unpack
 from seglab.data.staging import StagedDir
-from seglab.errors import DataError, Interrupted, UsageError
+from seglab.errors import BusyError, DataError, Interrupted, UsageError
 from seglab.version import __version__
 
 __all__ = ["Fetched", "fetch", "plan", "verify"]
@@ -93,9 +93,10 @@ def fetch(
         Interrupted: On Ctrl-C; what came is kept, and the same command goes on.
     """
     dir = _target(row, out)
-    if not force and _is_here(row, dir):
-        return Fetched(row, dir, unchanged=True)
     downloads_dir = dir.with_name(f".{dir.name}.download")
+    if not force and _is_here(row, dir):
+        _clear(dir, downloads_dir)
+        return Fetched(row, dir, unchanged=True)
     transfer = Transfer(policy or Policy(), meter, lambda num_bytes: _need_room(dir, num_bytes), say)
     with (
         _in_good_order(row, downloads_dir, own_archive=from_path is None),
@@ -161,6 +162,13 @@ def _in_good_order(row: Row, downloads_dir: Path, *, own_archive: bool) -> Itera
         raise DataError(f"cannot read or write: {error}", "check the permissions and the disk") from error
     finally:
         _tidy(downloads_dir)
+
+
+def _clear(dir: Path, downloads_dir: Path) -> None:
+    """Remove what a kill in the last moment left, unless another process is at it."""
+    if downloads_dir.exists():
+        with contextlib.suppress(BusyError, DataError), StagedDir(dir, lambda _there: None):
+            shutil.rmtree(downloads_dir, ignore_errors=True)
 
 
 def _tidy(downloads_dir: Path) -> None:

@@ -83,6 +83,20 @@ def test_a_checkpoint_comes_as_its_file(site, bring, tmp_path):
     assert done.to_dict()["checked"] == "sha256"
 
 
+def test_what_a_kill_in_the_last_moment_left_goes_the_next_time(site, bring, tmp_path):
+    from seglab import files
+
+    row = dataset(site.put("/a.zip", ZIP))
+    bring(row)
+    (tmp_path / ".out.download" / "x").mkdir(parents=True)
+    (tmp_path / ".out.download" / "x" / "done").write_bytes(ZIP)
+    with files.lock(tmp_path / ".out.lock", "x"):
+        assert bring(row).unchanged
+        assert (tmp_path / ".out.download" / "x" / "done").exists()
+    assert bring(row).unchanged
+    assert visible(tmp_path) == ["out"]
+
+
 def test_a_path_with_spaces_is_quoted_in_the_next_command(site, bring, tmp_path):
     done = bring(dataset(site.put("/a.zip", ZIP)), out=tmp_path / "my data")
     assert done.next[0] == f"seglab prepare '{tmp_path}/my data/set' prepared/x"
