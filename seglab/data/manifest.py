@@ -327,13 +327,13 @@ def count_pixels(labels: NDArray[np.uint8], task: Task) -> dict[str, int]:
     Raises:
         DataError: If a label is neither a class id nor 255.
     """
-    counts = np.bincount(labels.ravel(), minlength=256)
-    foreign = np.flatnonzero(counts[task.num_classes : IGNORE]) + task.num_classes
-    if foreign.size:
+    ids = dict(zip((*task.classes, IGNORE_NAME), (*range(task.num_classes), IGNORE), strict=True))
+    pixels = {name: int(np.count_nonzero(labels == id)) for name, id in ids.items()}
+    if sum(pixels.values()) < labels.size:
+        foreign = sorted(set(np.unique(labels).tolist()) - set(ids.values()))
         values = ", ".join(map(str, foreign[:5]))
         raise DataError(f"labels hold {values}, but task `{task.name}` has ids 0..{task.num_classes - 1} and 255")
-    pixels = {name: int(counts[id]) for id, name in enumerate(task.classes)}
-    return pixels | {IGNORE_NAME: int(counts[IGNORE])}
+    return pixels
 
 
 def _counts(samples: Sequence[Sample], task: Task) -> dict[str, Any]:
