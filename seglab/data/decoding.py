@@ -72,7 +72,8 @@ _BRANDS: Final = {b"hei": "HEIC", b"hev": "HEIC", b"mif": "HEIC", b"msf": "HEIC"
 warnings.filterwarnings("ignore", module=r"PIL\.(Bmp|Gif|Jpeg|Png|Tiff|WebP)ImagePlugin")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 if "OPENCV_LOG_LEVEL" not in os.environ:
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    logging: Any = getattr(cv2.utils, "logging", cv2)  # OpenCV 4 has it at the top
+    logging.setLogLevel(0)
 
 
 class ImageError(DataError):
