@@ -34,7 +34,7 @@ def prepare(
     task: OptionalTaskOption = None,
     source: Annotated[
         str | None,
-        typer.Option("--source", help=f"Layout: {LAYOUTS}. [default: recognised]", metavar="NAME"),
+        typer.Option("--source", help=f"Layout: {LAYOUTS}.", metavar="NAME", show_default="recognised"),
     ] = None,
     val: Annotated[float, typer.Option("--val", help="Share of val, where the source has no splits.")] = 0.1,
     test: Annotated[float, typer.Option("--test", help="Share of test, where the source has no splits.")] = 0.1,
@@ -56,7 +56,7 @@ def prepare(
         typer.Option("--colours", help='Colour masks: class = "#rrggbb" a line (TOML or JSON).', metavar="FILE"),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=0, help="Threads. [default: the CPUs of this process]")
+        int | None, typer.Option("--workers", min=0, help="Threads.", show_default="the CPUs of this process")
     ] = None,
     drop_bad: Annotated[bool, typer.Option("--drop-bad", help="Leave bad pairs out instead of refusing all.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,

@@ -5,7 +5,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from seglab.data.manifest import Dataset, DatasetWriter, assign_splits, finished_dataset
+from seglab.data.manifest import Dataset, assign_splits, finished_dataset
+from seglab.data.writer import DatasetWriter
 from seglab.device import num_threads
 from seglab.errors import UsageError
 from seglab.pipeline import ahead

@@ -10,10 +10,11 @@ from seglab.cli import main
 from seglab.data.census import take_census
 from seglab.data.images import read_labels, read_photo, resize_image, write_labels
 from seglab.data.inspect import Inspection, inspect
-from seglab.data.manifest import Dataset, DatasetWriter, open_dataset
+from seglab.data.manifest import Dataset, open_dataset
 from seglab.data.outliers import MAX_DEVIATION, deviations, find_outliers
 from seglab.data.scene import draw_scene, labels_for
 from seglab.data.sheet import write_sheet
+from seglab.data.writer import DatasetWriter
 from seglab.errors import UsageError
 from seglab.tasks import TASKS, Task
 

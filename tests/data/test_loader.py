@@ -9,7 +9,8 @@ import pytest
 from seglab.config import Preprocess, TrainConfig
 from seglab.data.images import resize_image, resize_labels
 from seglab.data.loader import TrainingSamples, epoch_batches, plan_epoch
-from seglab.data.manifest import DatasetWriter, open_dataset
+from seglab.data.manifest import open_dataset
+from seglab.data.writer import DatasetWriter
 from seglab.errors import DataError
 from seglab.tasks import TASKS
 

@@ -16,11 +16,11 @@ from PIL import Image
 
 from seglab.data.manifest import (
     Dataset,
-    DatasetWriter,
     count_pixels,
     finished_dataset,
     open_dataset,
 )
+from seglab.data.writer import DatasetWriter
 from seglab.errors import BusyError, DataError, UsageError
 from seglab.tasks import TASKS, Task
 
@@ -167,7 +167,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from seglab.data.manifest import DatasetWriter
+from seglab.data.writer import DatasetWriter
 from seglab.tasks import TASKS
 with DatasetWriter(Path(sys.argv[1]), TASKS["person"], "test", {}, force=True) as writer:
     writer.add("killed", "train", np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8))

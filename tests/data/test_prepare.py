@@ -336,8 +336,9 @@ def test_what_cannot_be_asked_for(tmp_path: Path) -> None:
         run(raw, tmp_path / "out", max_side=0)
     with pytest.raises(UsageError, match="do not leave anything"):
         run(raw, tmp_path / "out", val=0.5, test=0.5)
-    with pytest.raises(UsageError, match="does not say what its masks mean"):
+    with pytest.raises(UsageError, match="does not say what its masks mean") as missing:
         run(raw, tmp_path / "out", task=None)
+    assert all(name in missing.value.hint for name in TASKS)
     with pytest.raises(DataError, match="`human-segmentation` layout"):
         run(raw, tmp_path / "out", source="human-segmentation", task=None)
     for path in (raw / "images").iterdir():
@@ -400,6 +401,7 @@ def test_help_names_every_source(capsys: pytest.CaptureFixture[str]) -> None:
     code, stdout, _ = call(capsys, "--help")
     assert code == 0
     assert all(name in stdout for name in SOURCES)
+    assert all(default in stdout for default in ("recognised", "the CPUs of this process"))
 
 
 def test_prepare_never_imports_torch(tmp_path: Path) -> None:

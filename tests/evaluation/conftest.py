@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from seglab.config import Preprocess
-from seglab.data.manifest import DatasetWriter
+from seglab.data.writer import DatasetWriter
 from seglab.inference.predictor import Predictor
 from seglab.tasks import Task
 

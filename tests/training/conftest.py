@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from seglab.config import TrainConfig
-from seglab.data.manifest import DatasetWriter
+from seglab.data.writer import DatasetWriter
 from seglab.device import Device
 from seglab.tasks import Task
 

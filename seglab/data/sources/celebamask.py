@@ -30,6 +30,8 @@ from seglab.errors import DataError
 NAME = "celebamask-hq"
 TITLE = "CelebA-HQ-img/ with CelebAMask-HQ-mask-anno/, or classes.json with images/ and masks/, 19 classes"
 TASK: str | None = None
+TASKS: Final = ("face", "parsing")
+"""What its classes can be merged to, of the tasks that everybody has."""
 
 NAMES: Final[tuple[str, ...]] = (
     "background", "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear", "mouth", "u_lip",

@@ -137,8 +137,9 @@ def test_other_class_lists_and_tasks_are_refused(tmp_path: Path) -> None:
     assert celebamask.recognise(mirror(tmp_path, "background", "cat")) is None
     with pytest.raises(DataError, match="has no labels for task `person`"):  # arms and shoulders are background here
         celebamask.scan(tree(tmp_path / "raw"), SourceOptions(TASKS["person"]))
-    with pytest.raises(UsageError, match="does not say what its masks mean"):
+    with pytest.raises(UsageError, match="does not say what its masks mean") as caught:
         prepare(tmp_path / "raw", tmp_path / "out")
+    assert caught.value.hint == "--task with one of face, parsing, or a TOML file of your own"
 
 
 @pytest.mark.real
