@@ -183,11 +183,11 @@ def resize_image(image: Array, size_hw: tuple[int, int]) -> Array:
 def resize_labels(labels: Pixels, size_hw: tuple[int, int]) -> Pixels:
     """Resize labels: every new pixel takes the value under its centre, as Pillow's ``NEAREST``.
 
-    OpenCV's ``INTER_NEAREST`` and torch's ``nearest`` shift by up to half the scale in pixels; this does not.
+    OpenCV's ``INTER_NEAREST`` and torch's ``nearest`` shift by up to half the scale in pixels; this does not. (OpenCV's
+    ``INTER_NEAREST_EXACT`` does not either, but version 4 rounds ties the other way.)
     """
     height, width = size_hw
-    resized: Any = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-    return cast(Pixels, resized)
+    return np.array(Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST))
 
 
 def write_photo(path: Path, image: Pixels, *, quality: int = 95) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+import warnings
 import zlib
 from pathlib import Path
 
@@ -118,7 +119,8 @@ def every_mode():
         grey = np.array(Image.fromarray(scene()[..., 0])).astype(np.uint16)
         pil = Image.fromarray(grey * np.uint16(257)) if mode == "I;16" else Image.fromarray(scene()).convert(mode)
         for format_name in ("PNG", "TIFF", "JPEG", "BMP", "GIF", "WEBP"):
-            with contextlib.suppress(OSError, ValueError):
+            # Pillow 12 warns that it will stop to write mode I as PNG, as 13 has.
+            with contextlib.suppress(OSError, ValueError), warnings.catch_warnings(action="ignore"):
                 yield mode, format_name, saved(pil, format_name)
 
 
