@@ -114,14 +114,16 @@ def test_sizes(format_name, size_hw, tmp_path):
 
 
 def every_mode():
-    """All pairs of a mode and a format that Pillow writes."""
+    """All pairs of a mode and a format that Pillow writes and reads."""
     for mode in ("L", "1", "P", "LA", "RGBA", "CMYK", "YCbCr", "I;16", "I", "HSV"):
         grey = np.array(Image.fromarray(scene()[..., 0])).astype(np.uint16)
         pil = Image.fromarray(grey * np.uint16(257)) if mode == "I;16" else Image.fromarray(scene()).convert(mode)
         for format_name in ("PNG", "TIFF", "JPEG", "BMP", "GIF", "WEBP"):
             # Pillow 12 warns that it will stop to write mode I as PNG, as 13 has.
             with contextlib.suppress(OSError, ValueError), warnings.catch_warnings(action="ignore"):
-                yield mode, format_name, saved(pil, format_name)
+                data = saved(pil, format_name)
+                Image.open(io.BytesIO(data)).load()  # Pillow 12 cannot read its own TIFF of YCbCr
+                yield mode, format_name, data
 
 
 MODES = list(every_mode())
