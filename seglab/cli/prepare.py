@@ -21,6 +21,14 @@ LAYOUTS = (
 )
 
 
+class Link(StrEnum):
+    """How photos that need no change get into the dataset."""
+
+    copy = "copy"
+    hard = "hard"
+    sym = "sym"
+
+
 class Fit(StrEnum):
     """How photos meet a square."""
 
@@ -58,6 +66,12 @@ def prepare(
     workers: Annotated[
         int | None, typer.Option("--workers", min=0, help="Threads.", show_default="the CPUs of this process")
     ] = None,
+    link: Annotated[
+        Link,
+        typer.Option(
+            "--link", help="Photos that need no change: copy, or share RAW's bytes by hard or symbolic links."
+        ),
+    ] = Link.copy,
     drop_bad: Annotated[bool, typer.Option("--drop-bad", help="Leave bad pairs out instead of refusing all.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,
     force: ForceOption = False,
@@ -75,6 +89,8 @@ def prepare(
 
     RAW is a known layout, or images/ with masks/ (or labels/) of the same stems: class ids, palette PNGs, colours,
     or 0/255. It is only read. All problems of all files are listed at once and beside OUT; nothing is built then.
+
+    After an interruption the same command goes on where it ended.
     """
     from seglab.data.prepare import prepare as run
     from seglab.data.problems import ProblemsFound
@@ -83,8 +99,8 @@ def prepare(
     try:
         done = run(
             raw, out, task=load_task(task) if task else None, source=source, val=val, test=test, max_side=max_side,
-            size=size, fit=fit.value, rules=rules, colours=colours, workers=workers, drop_bad=drop_bad,
-            dry_run=dry_run, force=force, progress=lambda total: progress(total, "prepare"),
+            size=size, fit=fit.value, rules=rules, colours=colours, workers=workers, link=link.value,
+            drop_bad=drop_bad, dry_run=dry_run, force=force, progress=lambda total: progress(total, "prepare"),
         )  # fmt: skip
     except ProblemsFound as error:
         _show(error.findings)

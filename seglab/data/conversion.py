@@ -1,6 +1,6 @@
 """The pairs of a plan, read, checked, aligned and written, several at once."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,8 @@ class _Outcome:
     notes: tuple[str, ...] = ()
     blank: bool = False
     left_out: bool = False
+    taken_up: bool = False
+    """Whether an interrupted run had finished it."""
 
 
 class Converter:
@@ -46,6 +48,7 @@ class Converter:
     ) -> None:
         self.num_good = 0
         self.num_blank = 0
+        self.num_taken_up = 0
         self.photos = PhotoIndex()
         self._plan = plan
         self._max_side = max_side
@@ -54,7 +57,7 @@ class Converter:
         # With a problem that nobody allowed nothing will be built, so the rest is only checked.
         self._writer = writer if drop_bad or not plan.findings.problems else None
 
-    def run(self, workers: int) -> Iterator[None]:
+    def run(self, workers: int) -> Generator[None, None, None]:
         """Convert every pair and put what is noticed into the findings; yields after each."""
         findings = self._plan.findings
         for outcome in ahead(self._convert, self._plan.jobs, workers=workers):
@@ -63,11 +66,25 @@ class Converter:
                 findings.note(note, outcome.path)
             self.num_good += not outcome.problems and not outcome.left_out
             self.num_blank += outcome.blank
+            self.num_taken_up += outcome.taken_up
             if outcome.problems and not self._drop_bad:
                 self._writer = None
             yield
 
     def _convert(self, job: Job) -> _Outcome:
+        return self._take_up(job) or self._convert_anew(job)
+
+    def _take_up(self, job: Job) -> _Outcome | None:
+        """Return what became of a pair that an interrupted run finished."""
+        writer = self._writer
+        memo = writer.take_up(job.id, job.split, job.item.photo_path) if writer else None
+        if memo is None:
+            return None
+        path = self._relative(job.item.photo_path)
+        self.photos.put(job.id, path, None if memo["words"] is None else np.array(memo["words"], np.uint64))
+        return _Outcome(path, notes=tuple(memo["notes"]), blank=memo["blank"], taken_up=True)
+
+    def _convert_anew(self, job: Job) -> _Outcome:
         photo_path, label_path = (self._relative(path) for path in (job.item.photo_path, job.item.label_path))
         photo, labels, problems = None, None, []
         try:
@@ -106,12 +123,15 @@ class Converter:
         blank = not ((fitted > 0) & (fitted < IGNORE)).any()
         if blank:
             notes.append("mask of nothing but background")
-        self.photos.add(job.id, path, photo.image)
+        words = self.photos.add(job.id, path, photo.image)
         writer = self._writer
         if writer is not None:
             untouched = photo.plain and (height, width) == fitted.shape
+            if writer.link != "copy" and not untouched:
+                notes.append("photo written anew, not linked: it could not stay as it is")
             image = job.item.photo_path if untouched else fit_photo(photo.image, photo.size_hw, alignment, self._grid)
-            writer.add(job.id, job.split, image, fitted, lossless=photo.lossless)
+            memo = {"notes": notes, "blank": bool(blank), "words": None if words is None else words.tolist()}
+            writer.add(job.id, job.split, image, fitted, lossless=photo.lossless, memo=memo)
         return _Outcome(path, notes=tuple(notes), blank=blank)
 
     def _relative(self, path: Path) -> str:

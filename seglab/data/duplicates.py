@@ -119,8 +119,8 @@ class PhotoIndex:
         self._photos: list[tuple[str, str, bytes]] = []
         self._guard = threading.Lock()
 
-    def add(self, id: str, path: str, image: NDArray[np.uint8]) -> None:
-        """Remember a photo.
+    def add(self, id: str, path: str, image: NDArray[np.uint8]) -> Fingerprint | None:
+        """Remember a photo and return its fingerprint.
 
         Args:
             id: Of the sample.
@@ -128,6 +128,11 @@ class PhotoIndex:
             image: HWC uint8 RGB.
         """
         words = fingerprint(image)
+        self.put(id, path, words)
+        return words
+
+    def put(self, id: str, path: str, words: Fingerprint | None) -> None:
+        """Remember a photo by its fingerprint."""
         if words is not None:
             with self._guard:
                 self._photos.append((id, path, words.tobytes()))

@@ -34,6 +34,7 @@ __all__ = [
     "Sample",
     "assign_splits",
     "count_pixels",
+    "differences",
     "finished_dataset",
     "is_sound",
     "open_dataset",
@@ -114,6 +115,19 @@ class Dataset:
         """Return where the labels of a sample lie."""
         return self.dir / sample.label
 
+    def check_present(self) -> None:
+        """Look for the files, without opening them.
+
+        Raises:
+            DataError: If some are gone, or are links to what is gone.
+        """
+        paths = [path for sample in self.samples for path in (self.image_path(sample), self.label_path(sample))]
+        gone = [path for path in paths if not path.exists()]
+        if gone:
+            why = " is a link to what is no longer there" if gone[0].is_symlink() else " is not there"
+            message = f"`{self.dir}` lacks {len(gone)} of its {len(paths)} files: `{gone[0]}`{why}"
+            raise DataError(message, "make it again with --force")
+
     def verify(self, *, workers: int = 2) -> list[str]:
         """Read every file and return all contradictions to the manifest; an empty list is a sound dataset."""
         from seglab.data.verification import contradictions
@@ -157,15 +171,20 @@ def finished_dataset(dir: Path, task: Task, source: str, options: Mapping[str, A
     there = open_dataset(dir)
     plain = json.loads(json.dumps({**options, "source": source, "task": task.to_dict()}))
     made = {**there.options, "source": there.source, "task": there.task.to_dict()}
-    changed = [
-        f"`{name}` was {_brief(made.get(name))} and is now {_brief(plain.get(name))}"
-        for name in sorted({*plain, *made})
-        if made.get(name) != plain.get(name)
-    ]
+    changed = differences(made, plain)
     if changed:
         message = f"`{dir}` is there already, made otherwise: " + "; ".join(changed)
         raise DataError(message, "choose another place, or replace it with --force")
     return there
+
+
+def differences(made: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Describe which options have another value, both as plain JSON values."""
+    return [
+        f"`{name}` was {_brief(made.get(name))} and is now {_brief(now.get(name))}"
+        for name in sorted({*now, *made})
+        if made.get(name) != now.get(name)
+    ]
 
 
 def count_pixels(labels: NDArray[np.uint8], task: Task) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -15,7 +15,7 @@ from seglab.data.manifest import Dataset, finished_dataset
 from seglab.data.naming import assign_splits
 from seglab.data.planning import Plan, make_plan
 from seglab.data.problems import Findings, ProblemsFound, report_path
-from seglab.data.writer import DatasetWriter
+from seglab.data.writer import DatasetWriter, LinkMode
 from seglab.device import num_threads
 from seglab.errors import DataError, UsageError
 from seglab.tasks import Rgb, Task
@@ -47,6 +47,8 @@ class Prepared:
     findings: Findings
     unchanged: bool = False
     """Whether the very same dataset was there already, so that nothing was done."""
+    num_taken_up: int = 0
+    """How many pairs an interrupted run had finished."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -58,6 +60,7 @@ class Prepared:
             "samples": self.num_samples,
             "splits": counts,
             "unchanged": self.unchanged,
+            "taken_up": self.num_taken_up,
             **self.findings.to_dict(),
         }
 
@@ -76,6 +79,7 @@ def prepare(
     rules: str | None = None,
     colours: Path | Mapping[Rgb, int] | None = None,
     workers: int | None = None,
+    link: LinkMode = "copy",
     drop_bad: bool = False,
     dry_run: bool = False,
     force: bool = False,
@@ -84,7 +88,8 @@ def prepare(
     """Turn a source into a prepared dataset in one pass over its files, which are only read.
 
     Everything wrong is collected. With a problem nothing is built, unless bad pairs are dropped. A finished dataset of
-    the same files and options is left alone.
+    the same files and options is left alone. What an interrupted run of the same files and options finished (it lies in
+    ``.NAME.building`` beside the dataset) is checked and kept.
 
     Args:
         raw_dir: The source.
@@ -99,6 +104,8 @@ def prepare(
         rules: How to understand the labels, where the layout has several ways.
         colours: Meaning of the colours of colour masks: a table or its file (:func:`seglab.data.masks.load_colours`).
         workers: Threads; the CPUs of this process by default, 0 for none.
+        link: How photos that need no change get in: copied, or sharing the bytes of the source as hard links or as
+            symbolic links to their absolute paths. Where a link cannot be made that is an error, never a silent copy.
         drop_bad: Leave bad pairs out instead of refusing all.
         dry_run: Check everything, write nothing.
         force: Replace a dataset that is there.
@@ -112,22 +119,28 @@ def prepare(
     _check_arguments(raw_dir, out_dir, max_side, size, (val, test))
     grid = Preprocess(size_hw=(size, size), fit=fit) if size else None
     plan = make_plan(raw_dir, task, source, colours, (val, test), rules, grid)
-    options = {**plan.options, "max_side": max_side, "drop_bad": drop_bad}
+    options = {**plan.options, "max_side": max_side, "link": link, "drop_bad": drop_bad}
     if not force and not dry_run and (there := finished_dataset(out_dir, plan.task, plan.source, options)):
+        there.check_present()
         return Prepared(there, plan.source, plan.reason, len(there.samples), plan.findings, unchanged=True)
-    writer = None if dry_run else DatasetWriter(out_dir, plan.task, plan.source, options, force=force)
+    writer = None
+    if not dry_run:
+        writer = DatasetWriter(out_dir, plan.task, plan.source, options, force=force, link=link, resume=True)
     with ExitStack() as stack:
         converter = Converter(plan, max_side, grid, stack.enter_context(writer) if writer else None, drop_bad)
         bar = stack.enter_context(progress(len(plan.jobs))) if progress else None
-        for _ in converter.run(num_threads() if workers is None else workers):
+        steps = converter.run(num_threads() if workers is None else workers)
+        for _ in stack.enter_context(closing(steps)):  # no thread outlives an interruption
             if bar is not None:
                 bar.advance()
+        _remark(plan, converter, writer)
         _judge(plan, converter, None if dry_run else report_path(out_dir), drop_bad)
         dataset = _finish(writer, plan, (val, test)) if writer else None
     splits = {sample.id: sample.split for sample in dataset.samples} if dataset else plan.splits
     for photos in converter.photos.across(splits):
         plan.findings.note(ACROSS_SPLITS, photos)
-    return Prepared(dataset, plan.source, plan.reason, converter.num_good, plan.findings)
+    num_taken_up = converter.num_taken_up
+    return Prepared(dataset, plan.source, plan.reason, converter.num_good, plan.findings, num_taken_up=num_taken_up)
 
 
 def _check_arguments(
@@ -147,6 +160,16 @@ def _check_arguments(
     if max_side is not None and size is not None:
         raise UsageError("--size and --max-side exclude each other")
     assign_splits((), *shares)
+
+
+def _remark(plan: Plan, converter: Converter, writer: DatasetWriter | None) -> None:
+    """Say what became of an interrupted run's work."""
+    if converter.num_taken_up:
+        done = f"{converter.num_taken_up} of {len(plan.jobs)} pairs"
+        plan.findings.remarks.append(f"went on where an interrupted run ended: {done} were done")
+    if writer and writer.discarded:
+        changes = "; ".join(writer.discarded)
+        plan.findings.remarks.append(f"an interrupted run was not gone on from, it was made otherwise: {changes}")
 
 
 def _judge(plan: Plan, converter: Converter, report: Path | None, drop_bad: bool) -> None:

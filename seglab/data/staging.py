@@ -17,18 +17,22 @@ class StagedDir:
 
     :attr:`build_dir` (``.NAME.building`` beside the final name) is removed when the block ends without :meth:`publish`.
     What a kill left behind is removed by the next one, and a replacement that was half done is undone. A lock keeps a
-    second builder out.
+    second builder out. With ``reusable`` the folder stays where Ctrl-C or a signal ends the block, as on a kill.
 
     Args:
         dir: The final name; a link is followed.
         check: Called with the final folder on entry and again before it is replaced; raises to refuse.
+        reusable: Called, under the lock, with what an interrupted builder left; whether this one goes on from it.
     """
 
-    def __init__(self, dir: Path, check: Callable[[Path], None]) -> None:
+    def __init__(
+        self, dir: Path, check: Callable[[Path], None], *, reusable: Callable[[Path], bool] | None = None
+    ) -> None:
         self.dir = dir.resolve()
         self.build_dir = self.dir.with_name(f".{self.dir.name}.building")
         self._old_dir = self.dir.with_name(f".{self.dir.name}.replaced")
         self._check = check
+        self._reusable = reusable
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "StagedDir":
@@ -37,12 +41,14 @@ class StagedDir:
             stack.enter_context(_sole_builder(self.dir))
             self._recover()
             self._check(self.dir)
-            self.build_dir.mkdir()
+            self.build_dir.mkdir(exist_ok=True)
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.build_dir, ignore_errors=True)
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
+        interrupted = kind is not None and not issubclass(kind, Exception)
+        if self._reusable is None or not interrupted:
+            shutil.rmtree(self.build_dir, ignore_errors=True)
         self._stack.close()
 
     def publish(self) -> None:
@@ -68,7 +74,8 @@ class StagedDir:
         if self._old_dir.exists() and not self.dir.exists():
             self._old_dir.rename(self.dir)
         for left_dir in (self._old_dir, self.build_dir):
-            if left_dir.exists():
+            goes_on = left_dir == self.build_dir and self._reusable is not None and self._reusable(left_dir)
+            if left_dir.exists() and not goes_on:
                 shutil.rmtree(left_dir)
 
 

@@ -1,18 +1,30 @@
 """Writing the prepared layout, which :mod:`seglab.data.manifest` describes."""
 
+import errno
 import hashlib
 import json
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seglab import files
-from seglab.data.manifest import FORMAT, IGNORE_NAME, Dataset, Sample, count_pixels, is_sound, open_dataset
+from seglab.data.journal import Entry, Journal, read_head
+from seglab.data.manifest import (
+    FORMAT,
+    IGNORE_NAME,
+    Dataset,
+    Sample,
+    count_pixels,
+    differences,
+    is_sound,
+    open_dataset,
+)
 from seglab.data.naming import SPLITS
 from seglab.data.staging import StagedDir
 from seglab.errors import DataError
@@ -20,7 +32,10 @@ from seglab.pipeline import ahead
 from seglab.tasks import Task
 from seglab.version import __version__
 
-__all__ = ["DatasetWriter"]
+__all__ = ["DatasetWriter", "LinkMode"]
+
+LinkMode = Literal["copy", "hard", "sym"]
+"""How a photo that needs no change gets into a dataset: byte for byte, as the same file, or as a link to its path."""
 
 NUM_SYNCING: Final = 8
 """Threads that wait for the disk."""
@@ -36,7 +51,8 @@ class DatasetWriter:
             dataset = writer.finish()
 
     The folder ``.NAME.building`` is removed when the block ends without :meth:`finish`; what a kill left behind is
-    removed by the next writer. A lock keeps a second writer out.
+    removed by the next writer. A lock keeps a second writer out. With ``resume`` the folder outlives Ctrl-C and signals
+    too, and a journal in it tells the next writer of the same dataset which samples it can :meth:`take_up`.
 
     Args:
         dir: Where the dataset will be. Nothing may be there but an empty folder.
@@ -44,29 +60,51 @@ class DatasetWriter:
         source: Where the data come from, in one word.
         options: Everything else that decides the content, as plain JSON values (see :func:`finished_dataset`).
         force: Replace a dataset that is there. A folder with anything else in it is never replaced.
+        link: How photos given as paths get in. Nothing is ever written through a link.
+        resume: Go on from what an interrupted writer of the same dataset left.
     """
 
-    def __init__(self, dir: Path, task: Task, source: str, options: Mapping[str, Any], *, force: bool = False) -> None:
+    def __init__(
+        self,
+        dir: Path,
+        task: Task,
+        source: str,
+        options: Mapping[str, Any],
+        *,
+        force: bool = False,
+        link: LinkMode = "copy",
+        resume: bool = False,
+    ) -> None:
         if IGNORE_NAME in task.classes:
             raise DataError(f"task `{task.name}` calls a class `{IGNORE_NAME}`, the word for unlabelled pixels")
         self.dir = dir
         self.task = task
         self.source = source
         self.options = dict(options)
-        self._staged = StagedDir(dir, lambda there: _refuse_other_content(there, force))
+        self.link = link
+        self.discarded: list[str] = []
+        """What was made otherwise by the interrupted writer whose samples are of no use, if there was one."""
+        reusable = self._is_continued if resume else None
+        self._staged = StagedDir(dir, lambda there: _refuse_other_content(there, force), reusable=reusable)
         self._build_dir = self._staged.build_dir
         self._samples: dict[str, Sample] = {}
         self._guard = threading.Lock()
+        self._resume = resume
+        self._journal: Journal | None = None
 
     def __enter__(self) -> "DatasetWriter":
-        self._staged.__enter__()
-        for split in SPLITS:
-            for kind in ("images", "labels"):
-                (self._build_dir / split / kind).mkdir(parents=True)
+        with ExitStack() as stack:
+            stack.enter_context(self._staged)
+            for split in SPLITS:
+                for kind in ("images", "labels"):
+                    (self._build_dir / split / kind).mkdir(parents=True, exist_ok=True)
+            if self._resume:
+                self._journal = Journal(self._build_dir, self._made_with())
+            stack.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._staged.__exit__(*error)
+        self._staged.__exit__(*error)  # type: ignore[arg-type]
 
     def add(
         self,
@@ -76,15 +114,17 @@ class DatasetWriter:
         labels: NDArray[np.uint8],
         *,
         lossless: bool = False,
+        memo: Mapping[str, Any] | None = None,
     ) -> Sample:
         """Write one sample. May be called from several threads.
 
         Args:
             id: A name that :func:`safe_id` leaves as it is.
             split: One of :data:`SPLITS`.
-            image: Pixels (HWC uint8 RGB), or a JPEG or PNG that is copied byte for byte.
+            image: Pixels (HWC uint8 RGB), or a JPEG or PNG that is copied byte for byte, or linked.
             labels: HW uint8 of the same height and width, class ids and 255.
             lossless: Write pixels as PNG instead of JPEG of quality 95.
+            memo: What :meth:`take_up` will return after an interruption, as plain JSON values.
 
         Raises:
             DataError: If the id is taken or unsafe, sizes differ, or a label is no class of the task.
@@ -97,16 +137,40 @@ class DatasetWriter:
         sample = Sample(id, split, f"{split}/images/{id}{suffix}", f"{split}/labels/{id}.png", height, width, pixels)
         if not is_sound(sample):
             raise DataError(f"`{id}` in `{split}` is not a possible sample of {width}x{height}")
-        with self._guard:
-            if self._samples.setdefault(id.casefold(), sample) is not sample:
-                raise DataError(f"two samples are called `{id}`")
+        self._count_in(sample)
         try:
-            self._write_image(sample, image)
-            files.write_bytes(self._build_dir / sample.label, encode_png(labels), sync=False)
+            image_digest = self._write_image(sample, image)
+            label_digest = _write(self._build_dir / sample.label, encode_png(labels))
+            if self._journal:
+                self._journal.add(Entry(sample, (image_digest, label_digest), memo or {}))
         except BaseException:
             self._samples.pop(id.casefold(), None)
             raise
         return sample
+
+    def take_up(self, id: str, split: str, photo_path: Path) -> Mapping[str, Any] | None:
+        """Count in a sample that an interrupted writer finished. May be called from several threads.
+
+        Args:
+            id: Of the sample.
+            split: Where it belongs.
+            photo_path: What the photo would be linked to.
+
+        Returns:
+            The memo of the sample; None if it is not there, or its files are not whole: then it has to be added.
+        """
+        entry = self._journal.find(id) if self._journal else None
+        if entry is None or entry.sample.split != split:
+            return None
+        paths = entry.sample.image, entry.sample.label
+        for path in paths:
+            self._move_back(path)
+        if not entry.is_whole(self._build_dir, photo_path):
+            for path in paths:
+                (self._build_dir / path).unlink(missing_ok=True)
+            return None
+        self._count_in(entry.sample)
+        return entry.memo
 
     @property
     def ids(self) -> list[str]:
@@ -141,6 +205,7 @@ class DatasetWriter:
         lines = b"".join(json.dumps(asdict(sample), ensure_ascii=False).encode() + b"\n" for sample in samples)
         digest = hashlib.sha256(lines).hexdigest()
         files.write_bytes(self._build_dir / "samples.jsonl", lines)
+        self._remove_others()
         draft = Dataset(self._build_dir, self.task, self.source, self.options, tuple(samples), digest)
         _check_sizes(draft)
         write_preview(draft, self._build_dir / "preview.jpg")
@@ -156,19 +221,71 @@ class DatasetWriter:
         files.write_json(self._build_dir / "dataset.json", head)
         for folder in [self._build_dir, *self._build_dir.glob("*/*/")]:
             files.sync_dir(folder)
+        if self._journal:
+            self._journal.remove()
         self._staged.publish()
         return open_dataset(self.dir)
 
-    def _write_image(self, sample: Sample, image: NDArray[np.uint8] | Path) -> None:
+    def _count_in(self, sample: Sample) -> None:
+        with self._guard:
+            if self._samples.setdefault(sample.id.casefold(), sample) is not sample:
+                raise DataError(f"two samples are called `{sample.id}`")
+
+    def _write_image(self, sample: Sample, image: NDArray[np.uint8] | Path) -> str | None:
+        """Write a photo and return the digest of its file; None if it became a link."""
         from seglab.data.images import encode_jpeg, encode_png
 
         path = self._build_dir / sample.image
         if isinstance(image, Path):
-            files.write_bytes(path, image.read_bytes(), sync=False)
-        elif image.shape != (*sample.size_hw, 3):
+            if self.link == "copy":
+                return _write(path, image.read_bytes())
+            self._link(image, path)
+            return None
+        if image.shape != (*sample.size_hw, 3):
             raise DataError(f"`{sample.id}`: photo {image.shape[:2]} and labels {sample.size_hw} differ in size")
-        else:
-            files.write_bytes(path, encode_png(image) if path.suffix == ".png" else encode_jpeg(image), sync=False)
+        return _write(path, encode_png(image) if path.suffix == ".png" else encode_jpeg(image))
+
+    def _link(self, photo_path: Path, path: Path) -> None:
+        with files.replacing(path, sync=False) as temporary_path:
+            try:
+                if self.link == "hard":
+                    temporary_path.hardlink_to(photo_path.resolve())
+                else:
+                    temporary_path.symlink_to(photo_path.resolve())
+            except OSError as error:
+                other_disk = error.errno == errno.EXDEV
+                reason = "they are on different file systems" if other_disk else error.strerror or str(error)
+                message = f"`{photo_path}` cannot be linked into `{self.dir}` (--link {self.link}): {reason}"
+                hint = "--link copy" if self.link == "sym" else "--link sym, or --link copy"
+                raise DataError(message, hint) from error
+
+    def _made_with(self) -> dict[str, Any]:
+        """Return all that decides the content, as plain JSON values."""
+        values = {**self.options, "source": self.source, "task": self.task.to_dict(), "seglab": __version__}
+        plain: dict[str, Any] = json.loads(json.dumps(values))
+        return plain
+
+    def _is_continued(self, build_dir: Path) -> bool:
+        """Tell whether an interrupted writer was at work on the very same dataset, with the very same version."""
+        head = read_head(build_dir)
+        if head is not None:
+            self.discarded = differences(head, self._made_with())
+        return head is not None and not self.discarded
+
+    def _move_back(self, path: str) -> None:
+        """Bring a file to the split that the journal says, if :meth:`resplit` had moved it already."""
+        place = self._build_dir / path
+        for split in SPLITS:
+            moved = self._build_dir / split / path.partition("/")[2]
+            if moved.exists() and not place.exists():
+                moved.rename(place)
+
+    def _remove_others(self) -> None:
+        """Remove what an interrupted writer left beside the samples: files that are not whole or of no sample."""
+        ours = {path for sample in self._samples.values() for path in (sample.image, sample.label)}
+        for path in self._build_dir.glob("*/*/*"):
+            if path.relative_to(self._build_dir).as_posix() not in ours:
+                path.unlink()
 
 
 def _counts(samples: Sequence[Sample], task: Task) -> dict[str, Any]:
@@ -204,6 +321,12 @@ def _refuse_other_content(dir: Path, force: bool) -> None:
         raise DataError(f"`{dir}` is there already", "choose another place, or replace it with --force")
 
 
+def _write(path: Path, data: bytes) -> str:
+    """Write a file and return the sha256 of its content."""
+    files.write_bytes(path, data, sync=False)
+    return hashlib.sha256(data).hexdigest()
+
+
 def _suffix(path: Path) -> str:
     """Return the suffix that belongs to the content of a JPEG or PNG, whatever its name."""
     with path.open("rb") as handle:
@@ -221,7 +344,8 @@ def _check_sizes(dataset: Dataset) -> None:
 
     def check(sample: Sample) -> None:
         for path in (dataset.image_path(sample), dataset.label_path(sample)):
-            files.sync_file(path)
+            if not path.is_symlink():
+                files.sync_file(path)
             if read_size(path) != sample.size_hw:
                 raise DataError(f"`{path.name}` is not {_size(sample.size_hw)} as added: the disk is not to be trusted")
 

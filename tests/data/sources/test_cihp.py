@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from seglab.cli import main
 from seglab.data.prepare import prepare
 from seglab.data.sources import BadLabels, Scan, SourceOptions, cihp, lip, recognise
 from seglab.errors import DataError
@@ -131,6 +132,20 @@ def test_lip_ids_in_the_red_channel(tmp_path: Path) -> None:
 def test_images_with_annotations_are_lips_only_with_its_names(tmp_path: Path) -> None:
     add(tmp_path / "images", tmp_path / "annotations", "0001")
     assert lip.recognise(tmp_path) is None
+
+
+def test_evaluate_names_the_splits_of_data_without_a_test_split(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The labels of the test photos were never published, and `test` is what is scored by default."""
+    assert prepare(published(tmp_path / "raw"), tmp_path / "out").dataset is not None
+    for way in (("--model", tmp_path), ("--pred", tmp_path / "out" / "val" / "labels")):
+        with pytest.raises(SystemExit) as ended:
+            main(["evaluate", *map(str, way), "--data", str(tmp_path / "out"), "--device", "cpu"])
+        assert ended.value.code == 3
+        told = " ".join(capsys.readouterr().err.split())
+        assert "has no `test` samples" in told
+        assert "it has `train`, `val`" in told
 
 
 @pytest.mark.real

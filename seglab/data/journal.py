@@ -1,0 +1,116 @@
+"""What an unfinished dataset holds already, a line a sample, so that the next run can go on after a kill.
+
+::
+
+    what it is made with: options, source, task, version
+    {"sample": {...}, "digests": [photo, labels], "memo": {...}}    once both files are whole; a link has no digest
+
+A line is written after the files that it is about. What it says is checked against them before it is believed: a kill
+keeps what was written, a power cut need not.
+"""
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from seglab import files
+from seglab.data.manifest import Sample, is_sound
+
+__all__ = ["JOURNAL", "Entry", "Journal", "read_head"]
+
+JOURNAL: Final = "journal.jsonl"
+"""Name of the file in the folder under construction."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A sample whose files are written."""
+
+    sample: Sample
+    digests: tuple[str | None, str]
+    """sha256 of the photo's file (None if it is a link) and of the labels'."""
+    memo: Mapping[str, Any]
+    """What else was found out about it, as plain JSON values."""
+
+    def is_whole(self, dir: Path, photo_path: Path) -> bool:
+        """Tell whether the files below ``dir`` are those that were written, or the link leads to ``photo_path``."""
+        image_digest, label_digest = self.digests
+        try:
+            if image_digest is None:
+                same = (dir / self.sample.image).samefile(photo_path)
+            else:
+                same = _digest(dir / self.sample.image) == image_digest
+            return same and _digest(dir / self.sample.label) == label_digest
+        except OSError:
+            return False
+
+
+class Journal:
+    """The journal of the folder under construction. May be used from several threads.
+
+    Args:
+        dir: The folder.
+        head: What the dataset is made with, as plain JSON values. A journal that is there must have the same.
+    """
+
+    def __init__(self, dir: Path, head: Mapping[str, Any]) -> None:
+        self._path = dir / JOURNAL
+        self._guard = threading.Lock()
+        self._entries = {entry.sample.id: entry for entry in _read_entries(self._path)}
+        # Written anew, because a kill may have left half a line at the end.
+        lines = [json.dumps(head), *map(_line, self._entries.values())]
+        files.write_text(self._path, "".join(f"{line}\n" for line in lines))
+
+    def find(self, id: str) -> Entry | None:
+        """Return what an earlier run wrote about a sample."""
+        return self._entries.get(id)
+
+    def add(self, entry: Entry) -> None:
+        """Note a sample whose files are written."""
+        with self._guard:
+            files.append_line(self._path, _line(entry))
+
+    def remove(self) -> None:
+        """End it: the dataset is complete."""
+        self._path.unlink()
+
+
+def read_head(dir: Path) -> dict[str, Any] | None:
+    """Return what the dataset in a folder under construction is made with; None if it has no journal to go on from."""
+    try:
+        with (dir / JOURNAL).open("rb") as lines:
+            head = json.loads(lines.readline())
+    except (OSError, ValueError):
+        return None
+    return head if isinstance(head, dict) else None
+
+
+def _read_entries(path: Path) -> Iterator[Entry]:
+    if not path.exists():
+        return
+    with path.open("rb") as lines:
+        next(lines)
+        for line in lines:
+            try:
+                values = json.loads(line)
+                image, label = values["digests"]
+                entry = Entry(Sample(**values["sample"]), (image, label), dict(values["memo"]))
+                sound = is_sound(entry.sample)
+            except (TypeError, ValueError, KeyError, AttributeError):
+                continue
+            if sound:
+                yield entry
+
+
+def _line(entry: Entry) -> str:
+    # ASCII only: names of files need not be valid text.
+    return json.dumps({"sample": asdict(entry.sample), "digests": entry.digests, "memo": dict(entry.memo)})
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
