@@ -397,7 +397,8 @@ def test_command_line_with_colours(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (pixels["full_body"], pixels["upper_body"]) == (24 * 40, 0)
 
 
-def test_help_names_every_source(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_names_every_source(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # names are not broken over lines
     code, stdout, _ = call(capsys, "--help")
     assert code == 0
     assert all(name in stdout for name in SOURCES)
