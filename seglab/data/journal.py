@@ -13,7 +13,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -108,7 +108,7 @@ def _read_entries(path: Path) -> Iterator[Entry]:
 
 def _line(entry: Entry) -> str:
     # ASCII only: names of files need not be valid text.
-    return json.dumps({"sample": asdict(entry.sample), "digests": entry.digests, "memo": dict(entry.memo)})
+    return json.dumps({"sample": vars(entry.sample), "digests": entry.digests, "memo": dict(entry.memo)})
 
 
 def _digest(path: Path) -> str:
