@@ -22,6 +22,9 @@ MIN_RATIO: Final = 1.25
 MIN_ERRORS: Final = 4.0
 """And by how many standard errors the two must differ, so that chance is no explanation."""
 
+MIN_OF_SPLIT: Final = 8
+"""In fewer samples the spread, and so the standard error, is a guess."""
+
 Group = list[int]
 
 
@@ -196,7 +199,7 @@ def _large_ratios(census: Census, splits: NDArray[np.int64], present: Sequence[s
     found = []
     for pair in combinations(present, 2):
         of_pair = [shares[(splits == SPLITS.index(split)) & (labelled > 0)] for split in pair]
-        if min(map(len, of_pair)) < 2:
+        if min(map(len, of_pair)) < MIN_OF_SPLIT:
             continue
         means = [of.mean(axis=0) for of in of_pair]
         error = np.sqrt(sum(of.var(axis=0, ddof=1) / len(of) for of in of_pair))
