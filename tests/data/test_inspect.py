@@ -209,7 +209,7 @@ def test_a_class_that_a_split_has_not(tmp_path):
 
 def test_splits_of_a_few_samples_are_not_compared(tmp_path):
     found = splits_of_shares(tmp_path, [0.5, 0.4, 0.6] * 3, [0.21, 0.2])
-    assert found.ratios == []
+    assert not found.ratios
 
 
 def test_plain_photos_are_duplicates_only_if_their_files_are(tmp_path):
