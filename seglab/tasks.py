@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from seglab.errors import DataError, unknown
+from seglab.errors import DataError, UsageError, unknown
 
 __all__ = ["DEFAULT_CUTOUT_TASK", "IGNORE", "TASKS", "SynthSpec", "Task", "load_task"]
 
@@ -164,8 +164,7 @@ def load_task(name_or_path: str) -> Task:
     A value that ends in ``.toml`` or names an existing file is a path.
 
     Raises:
-        UsageError: If no task has that name.
-        DataError: If the file cannot be read or is not a task.
+        UsageError: If no task has that name, or the file cannot be read or is not a task.
     """
     if name_or_path in TASKS:
         return TASKS[name_or_path]
@@ -175,10 +174,13 @@ def load_task(name_or_path: str) -> Task:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise DataError(f"there is no task file `{path}`") from None
+        raise UsageError(f"there is no task file `{path}`", f"known tasks: {', '.join(TASKS)}") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise DataError(f"cannot read task file `{path}`: {error}") from error
-    return Task.from_dict(values, where=str(path))
+        raise UsageError(f"cannot read task file `{path}`: {error}", "a task is a TOML file in UTF-8") from error
+    try:
+        return Task.from_dict(values, where=str(path))
+    except DataError as error:
+        raise UsageError(error.message, error.hint or f"mend `{path}`") from error
 
 
 def voc_palette(num_classes: int) -> tuple[Rgb, ...]:

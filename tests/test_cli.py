@@ -165,3 +165,47 @@ def test_a_closed_pipe_is_quiet() -> None:
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode in (0, 141)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("closing", ["2>&-", ">&-", ">&- 2>&-"])
+def test_closed_streams_are_no_bug(closing: str) -> None:
+    script = f"{sys.executable} -m seglab fetch --json {closing}; {sys.executable} -m seglab nothing {closing}; exit $?"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == ExitCode.USAGE
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_full_disk_behind_stdout_is_one_line() -> None:
+    script = f"{sys.executable} -m seglab fetch --json > /dev/full"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == ExitCode.DATA
+    assert done.stderr.startswith("error: the system refuses")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_terminal_of_no_width_shows_errors() -> None:
+    assert "error: " in seglab("nothing", COLUMNS="0").stderr
+
+
+@pytest.mark.parametrize("arguments", [["predict", ""], ["cutout", "a.jpg", "--keep="], ["prepare", "a", ""]])
+def test_empty_arguments_are_refused(arguments: list[str]) -> None:
+    done = seglab(*arguments)
+    assert done.returncode == ExitCode.USAGE
+    assert "is empty" in done.stderr
+
+
+def test_json_is_ascii_where_the_locale_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    from seglab.cli.console import print_json
+
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    print_json({"input": "人\udcff.jpg"})
+    assert json.loads(out.buffer.getvalue().decode()) == {"input": "人\udcff.jpg"}  # type: ignore[attr-defined]
+
+
+def test_a_name_that_is_too_long_is_one_line() -> None:
+    done = seglab("predict", "--model", "a" * 300, "b" * 300 + ".jpg")
+    assert done.returncode == ExitCode.DATA
+    assert done.stderr.startswith("error: ")

@@ -9,7 +9,7 @@ import pytest
 
 EXAMPLES_DIR = Path(__file__).parents[1] / "examples"
 SCRIPTS = sorted(path.relative_to(EXAMPLES_DIR).as_posix() for path in EXAMPLES_DIR.rglob("*.sh"))
-RESULTS = {"ci_smoke.sh": ("smoke/scores.json", "smoke/photos.jsonl"), "own_task/run.sh": ("headwear/run/config.json",)}
+RESULTS = {"ci_smoke.sh": ("smoke/scores.json", "smoke/photos.jsonl"), "own_task/run.sh": ("outfit/run/config.json",)}
 """What each example leaves behind; an example without an entry fails the test below."""
 
 

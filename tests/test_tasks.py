@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import seglab
-from seglab.errors import DataError, UsageError
+from seglab.errors import UsageError
 from seglab.tasks import TASKS, Task, load_task, voc_palette
 
 EACH_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
@@ -94,7 +94,7 @@ def test_a_near_name_is_suggested() -> None:
 
 @pytest.mark.parametrize("name", ["", "nothing.toml", "no/such/dir"])
 def test_absent_tasks_are_refused(name: str) -> None:
-    with pytest.raises((UsageError, DataError)):
+    with pytest.raises(UsageError):
         load_task(name)
 
 
@@ -125,9 +125,10 @@ def test_absent_tasks_are_refused(name: str) -> None:
 def test_wrong_task_files_are_refused_with_the_reason(tmp_path: Path, text: str, reason: str) -> None:
     path = tmp_path / "wrong.toml"
     path.write_text(text)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(UsageError) as caught:
         load_task(str(path))
     assert reason in caught.value.message
+    assert caught.value.hint
 
 
 def test_no_code_knows_a_task_by_name() -> None:

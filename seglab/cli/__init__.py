@@ -23,6 +23,7 @@ def run(arguments: list[str]) -> object:
 
     from seglab.version import __version__
 
+    _refuse_empty(arguments)
     app = typer.Typer(
         name="seglab",
         add_completion=True,
@@ -56,3 +57,12 @@ def run(arguments: list[str]) -> object:
         module = importlib.import_module(f"seglab.cli.{name}")
         app.command(name)(getattr(module, name))
     return app(arguments, prog_name="seglab", standalone_mode=False)
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """Refuse what an unset variable of the shell leaves: as a path it would mean the current folder."""
+    from seglab.errors import UsageError
+
+    for argument in arguments:
+        if not argument or (argument.startswith("--") and argument.find("=") == len(argument) - 1):
+            raise UsageError(f"argument `{argument}` is empty", "is a variable of the shell not set?")

@@ -46,7 +46,12 @@ def note(text: str) -> None:
 
 def print_json(values: Any) -> None:
     """Write one line of JSON to stdout and flush it, so that a pipe sees it at once."""
-    sys.stdout.write(json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n")
+    line = json.dumps(values, ensure_ascii=False, allow_nan=False)
+    try:
+        line.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:  # the locale cannot say it, or a file name is not UTF-8
+        line = json.dumps(values, allow_nan=False)
+    sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
@@ -130,6 +135,7 @@ def bounded(run: Callable[[], object]) -> int:
     """
     import typer.exceptions
 
+    _mend_streams()
     previous = signal.signal(signal.SIGTERM, _terminate) if _in_main_thread() else None
     try:
         result = run()
@@ -140,14 +146,10 @@ def bounded(run: Callable[[], object]) -> int:
         return _report(error)
     except typer.exceptions.TyperException as error:
         return _report_usage(error)
-    except (KeyboardInterrupt, typer.Abort):
-        note("[bold]interrupted[/bold]")
-        return int(ExitCode.INTERRUPTED)
-    except _Terminated:
-        note("[bold]terminated[/bold]")
-        return int(ExitCode.TERMINATED)
-    except BrokenPipeError:
-        return _closed_pipe()
+    except (KeyboardInterrupt, typer.Abort, _Terminated) as end:
+        return _stopped(end)
+    except OSError as error:
+        return _refused(error)
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):  # typer turns it into exit 1
             return _closed_pipe()
@@ -190,6 +192,29 @@ def _report_usage(error: Exception) -> int:
     if context is not None:
         note(f"\n[bold cyan]hint:[/bold cyan] `{escape(context.command_path)} --help` shows what is possible")
     return int(getattr(error, "exit_code", ExitCode.USAGE))
+
+
+def _stopped(end: BaseException) -> int:
+    terminated = isinstance(end, _Terminated)
+    note("[bold]terminated[/bold]" if terminated else "[bold]interrupted[/bold]")
+    return int(ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED)
+
+
+def _refused(error: OSError) -> int:
+    """Say what the system refuses: the folder is gone, the disk behind stdout is full, a name is too long."""
+    if isinstance(error, BrokenPipeError):
+        return _closed_pipe()
+    where = f" `{error.filename}`" if error.filename else ""
+    return _report(SeglabError(f"the system refuses{where}: {error.strerror or error}"))
+
+
+def _mend_streams() -> None:
+    """Make streams that the caller has closed, and a terminal of no width, harmless."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - for the whole process
+    if os.environ.get("COLUMNS", "1").strip() in ("", "0"):
+        del os.environ["COLUMNS"]
 
 
 def _closed_pipe() -> int:

@@ -98,6 +98,8 @@ def make_plan(
         UsageError: If two outputs would be one file, an output would replace a photo, a folder or a file that is not
             the command's own, or the output folder is searched for photos.
     """
+    if out == Path("-"):
+        raise UsageError("pictures are not written to stdout", "name a file or a folder with `-o`")
     if out is not None and _names_a_file(out, layout):
         plan = _one_file(arguments, layout, out)
     elif out is None and layout.beside and only_files(arguments):

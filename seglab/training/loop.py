@@ -84,9 +84,10 @@ def train(
         state = run.load_state()
         if state is not None and state["course"]["stopped"]:
             return RunResult(run_dir, config, Course(**state["course"]), already_finished=True)
-        run.save_settings(settings)
         assignment = Assignment(settings, task, dataset, run, device, stop, watcher or _Nobody(), workers)
-        return Session(assignment, state).finish()
+        session = Session(assignment, state)  # refuses what cannot be built before anything is written
+        run.save_settings(settings)
+        return session.finish()
 
 
 def _refuse_changes(run_dir: Path, old: RunSettings, new: RunSettings) -> None:

@@ -177,3 +177,12 @@ def test_lengths_of_time(text, seconds):
 def test_wrong_lengths_of_time(text):
     with pytest.raises(UsageError, match="no length of time"):
         _seconds(text)
+
+
+def test_a_wrong_model_does_not_spoil_the_run_directory(shapes, tmp_path):
+    run_dir = tmp_path / "run"
+    refused = seglab_train(*shapes, "--out", run_dir, "--epochs", 1, "--model", "nope", *TINY)
+    assert refused.returncode == 2
+    assert "`nope`" in refused.stderr
+    done = seglab_train(*shapes, "--out", run_dir, "--epochs", 1, "--model", "unet-light", *TINY)
+    assert done.returncode == 0, done.stderr
