@@ -46,10 +46,10 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
             sync_file(temporary_path)
         temporary_path.replace(path)
     except OSError as error:
-        temporary_path.unlink(missing_ok=True)
+        _remove(temporary_path)
         raise _cannot_write(path, error) from error
     except BaseException:
-        temporary_path.unlink(missing_ok=True)
+        _remove(temporary_path)
         raise
 
 
@@ -134,6 +134,12 @@ def lock(path: Path, what: str) -> Iterator[None]:
             yield
         finally:
             handle.truncate(0)
+
+
+def _remove(path: Path) -> None:
+    """Remove a temporary file, where that is possible: not on a disk that is read-only, nor below a file."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _cannot_write(path: Path, error: OSError) -> DataError:

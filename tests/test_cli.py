@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -209,3 +210,17 @@ def test_a_name_that_is_too_long_is_one_line() -> None:
     done = seglab("predict", "--model", "a" * 300, "b" * 300 + ".jpg")
     assert done.returncode == ExitCode.DATA
     assert done.stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize("option", ["--dry-run", "--force", "--verify", "--out=x", "--from=x.zip"])
+def test_fetch_without_a_name_fetches_nothing_and_says_so(option: str) -> None:
+    done = seglab("fetch", option)
+    assert done.returncode == ExitCode.USAGE
+    assert "no name is given" in done.stderr
+
+
+def test_a_fit_without_a_size_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    done = seglab("prepare", str(tmp_path / "raw"), str(tmp_path / "out"), "--fit", "pad")
+    assert done.returncode == ExitCode.USAGE
+    assert "--size" in done.stderr

@@ -48,6 +48,12 @@ def test_an_absent_folder_is_one_line(tmp_path: Path) -> None:
         write_bytes(tmp_path / "no" / "a.txt", b"x")
 
 
+def test_a_file_where_a_folder_should_be_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot write"):
+        write_bytes(tmp_path / "file" / "a.txt", b"x")
+
+
 def test_a_full_disk_is_one_line_and_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     write_bytes(path, b"old")

@@ -8,6 +8,7 @@ import typer
 from seglab.cli.console import escape, note, print_json
 from seglab.cli.options import JsonOption
 from seglab.cli.transfers import size_text, transfer
+from seglab.errors import UsageError
 
 if TYPE_CHECKING:
     from seglab.data.fetch import Fetched
@@ -55,6 +56,8 @@ def fetch(
 
     rows = load_registry(registry)
     if name is None:
+        if out or from_path or dry_run or verify or force or keep_archive:
+            raise UsageError("no name is given, so there is nothing to fetch", "`seglab fetch` lists the names")
         return _show_list(rows, json)
     row = find_row(rows, name)
     if dry_run:

@@ -117,6 +117,8 @@ def prepare(
         UsageError: If an option is impossible.
     """
     _check_arguments(raw_dir, out_dir, max_side, size, (val, test))
+    if fit == "pad" and size is None:
+        raise UsageError("`--fit pad` says nothing without a size", "`--size PIXELS` brings everything to that square")
     grid = Preprocess(size_hw=(size, size), fit=fit) if size else None
     plan = make_plan(raw_dir, task, source, colours, (val, test), rules, grid)
     options = {**plan.options, "max_side": max_side, "link": link, "drop_bad": drop_bad}

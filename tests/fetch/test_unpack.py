@@ -352,3 +352,10 @@ def test_a_large_zip_with_the_long_end_record_is_read(archive, out, monkeypatch)
     assert unpack(archive(data), out).num_files == 9
     with pytest.raises(ArchiveError, match="one too many"):
         unpack(archive(data), out, limits=Limits(num_members=8))
+
+
+def test_an_archive_of_nothing_is_refused(out, tmp_path):
+    path = tmp_path / "nothing.zip"
+    zipfile.ZipFile(path, "w").close()
+    with pytest.raises(ArchiveError, match="no file"):
+        unpack(path, out)

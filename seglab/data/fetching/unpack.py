@@ -127,6 +127,8 @@ def _write_all(members: Iterator[Member], dir: Path, admission: Admission, advan
                 digests.append(("/".join(parts), sha256))
     except OSError as error:
         raise DataError(f"cannot unpack into `{dir}`: {error.strerror or error}", "make room, and try again") from error
+    if not digests:
+        raise ArchiveError("the archive holds no file")
     return Tree(len(digests), num_bytes, _tree_sha256(digests))
 
 
