@@ -4,6 +4,7 @@ Legend: B batch, C channels, K classes, H W pixels.
 """
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 
 from seglab.errors import UsageError
 
-__all__ = ["Segmenter"]
+__all__ = ["Segmenter", "split_outputs"]
 
 
 class Segmenter(nn.Module):
@@ -29,9 +30,14 @@ class Segmenter(nn.Module):
     """Both sides of the padded picture are multiples of this."""
     least: int = 1
     """Both sides of the padded picture are at least this; itself a multiple of :attr:`multiple`."""
+    extras: tuple[str, ...] = ()
+    """What the last outputs mean that are not class logits but one logit a pixel (B, 1, H, W): ``edge``, the outline of
+    a person. A name that comes several times has its main output first, then those for deep supervision."""
 
     def forward(self, image_BCHW: Tensor) -> tuple[Tensor, ...]:
         """Return (B, K, H, W) logits, the main output first, then any side outputs for deep supervision.
+
+        After them come the outputs that :attr:`extras` names; :func:`split_outputs` tells them apart.
 
         Args:
             image_BCHW: Normalised floats, three channels in RGB order, H and W at least 1.
@@ -55,6 +61,22 @@ class Segmenter(nn.Module):
     @abstractmethod
     def segment(self, image_BCHW: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs for a picture whose sides suit the network, all at its size."""
+
+
+def split_outputs(
+    outputs: Sequence[Tensor], extras: Sequence[str]
+) -> tuple[tuple[Tensor, ...], dict[str, tuple[Tensor, ...]]]:
+    """Return a network's class logits, and its other outputs by name, the main one of each first.
+
+    Args:
+        outputs: What the network returned.
+        extras: Its :attr:`Segmenter.extras`; wrappers of DistributedDataParallel and torch.compile hide it.
+    """
+    num_logits = len(outputs) - len(extras)
+    named: dict[str, tuple[Tensor, ...]] = {}
+    for name, output in zip(extras, outputs[num_logits:], strict=True):
+        named[name] = (*named.get(name, ()), output)
+    return tuple(outputs[:num_logits]), named
 
 
 def _pad(image_BCHW: Tensor, multiple: int, least: int) -> Tensor:
