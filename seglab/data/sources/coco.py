@@ -11,17 +11,17 @@ instances are painted over large ones. What lies under a crowd region and no ins
 Origin: https://cocodataset.org/#format-data
 """
 
-import json
-import mmap
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from seglab.data.annotation_index import AnnotationIndex
 from seglab.data.garments import CLASS_NAMES, garment_class
+from seglab.data.json_lists import Entry, read_lists
 from seglab.data.pairing import is_content
 from seglab.data.problems import Problem
 from seglab.data.rle import Layer, Painting, RleError, Runs, from_polygons, parse_counts
@@ -42,15 +42,23 @@ BAD_OUTLINE: Final = "annotation that cannot be drawn"
 DAMAGED: Final = "damaged entry"
 
 
+class _Image(NamedTuple):
+    """What is needed of an image; its outlines stay in the file."""
+
+    id: Any
+    name: str
+    size_hw: tuple[int, int]
+
+
 @dataclass(frozen=True)
 class _File:
-    """A JSON file, read."""
+    """A JSON file, walked through once."""
 
     path: Path
     split: str | None
-    images: list[Any]
-    annotations: dict[Any, list[Any]]
-    """By the id of their image."""
+    images: list[_Image | str]
+    """In the order of the file; the beginning of its text in place of one that is damaged."""
+    annotations: AnnotationIndex
     names: dict[Any, str]
     """Names of the categories by id."""
 
@@ -71,7 +79,9 @@ def scan(raw_dir: Path, options: SourceOptions) -> Scan:
     result = Scan([])
     taken: set[Path] = set()
     for path, split in zip(paths, splits, strict=True):
-        file = _load(path, split if own_splits else None, result.problems, raw_dir)
+        file = _load(path, split if own_splits else None)
+        where = path.relative_to(raw_dir).as_posix()
+        result.problems.extend(Problem(DAMAGED, where, f"annotation `{text}`") for text in file.annotations.damaged)
         ids = _class_ids(file, options.task, result, raw_dir)
         result.items.extend(_items(file, ids, raw_dir, taken, result.problems))
     if own_splits:
@@ -90,11 +100,10 @@ def _items(
     seen: set[Any] = set()
     folders = _photo_dirs(file.path, raw_dir)
     for image in file.images:
-        try:
-            id, name, size_hw = _image(image)
-        except (KeyError, TypeError, ValueError):
-            problems.append(Problem(DAMAGED, where, f"image {_brief(image)}"))
+        if isinstance(image, str):
+            problems.append(Problem(DAMAGED, where, f"image {image}"))
             continue
+        id, name, size_hw = image
         path = _photo_path(name, folders)
         if path is None:
             problems.append(Problem("image without its photo", where, f"no `{name[:80]}`"))
@@ -102,24 +111,24 @@ def _items(
             problems.append(Problem("image that is listed twice", where, f"`{name}`"))
         else:
             taken.add(path)
-            read = partial(_read, file.annotations.pop(id, []), ids, size_hw, f"image {id}", where)
+            read = partial(_read, file.annotations, id, ids, size_hw, where)
             stem = PurePosixPath(name).with_suffix("").as_posix()
             yield Item(stem, path, file.path, read, file.split)
         seen.add(id)
-    for id, annotations in file.annotations.items():
+    for id, num in file.annotations.num_of_images():
         if id not in seen:
-            detail = f"{len(annotations)} of image `{id}`"
+            detail = f"{num} of image `{id}`"
             problems.append(Problem("annotations of an image that is not listed", where, detail))
 
 
 def _read(
-    annotations: Sequence[Any], ids: Mapping[Any, int], size_hw: tuple[int, int], place: str, where: str
+    index: AnnotationIndex, image_id: Any, ids: Mapping[Any, int], size_hw: tuple[int, int], where: str
 ) -> Outlines:
     """Turn the annotations of an image into masks."""
     layers: list[Layer] = []
     crowds: list[Layer] = []
-    problems = []
-    for annotation in annotations:
+    problems, place = [], f"image {image_id}"
+    for annotation in index.read(image_id):
         try:
             value = ids.get(annotation["category_id"], 0)
             if value == 0:
@@ -150,7 +159,6 @@ def _runs(segmentation: Any, size_hw: tuple[int, int]) -> Runs:
 
 def _class_ids(file: _File, task: Task, result: Scan, raw_dir: Path) -> dict[Any, int]:
     """Return the class id of every category of a file; those that the task has not are problems and left out."""
-    used = Counter(annotation["category_id"] for several in file.annotations.values() for annotation in several)
     own = {_plain(name): id for id, name in enumerate(task.classes)} | {"ignore": IGNORE}
     ids = {category: own[_plain(name)] for category, name in file.names.items() if _plain(name) in own}
     where = file.path.relative_to(raw_dir).as_posix()
@@ -160,54 +168,60 @@ def _class_ids(file: _File, task: Task, result: Scan, raw_dir: Path) -> dict[Any
             if name is not None:
                 ids[category] = task.classes.index(name) if name else 0
         result.remarks.append(f"the garments of `{where}` are merged to {', '.join(CLASS_NAMES)} by name")
-    for category, num in used.items():
+    for category, num in file.annotations.num_of_categories():
         if category not in ids:
             name = f"`{file.names[category]}`" if category in file.names else f"id {category}, which has no name"
             result.problems.append(Problem(FOREIGN, where, f"{name}: {num} annotations"))
     return ids
 
 
-def _load(path: Path, split: str | None, problems: list[Problem], raw_dir: Path) -> _File:
-    """Read a file and group its annotations.
+def _load(path: Path, split: str | None) -> _File:
+    """Walk through a file and remember where its annotations are.
 
     Raises:
         DataError: If it cannot be read or has not the three lists.
     """
+    images: list[_Image | str] = []
+    index, names = AnnotationIndex(path), dict[Any, str]()
+
+    def add_name(entry: Entry) -> None:
+        names[entry.value["id"]] = str(entry.value["name"])
+
+    take = {
+        "images": lambda entry: images.append(_image(entry.value)),
+        "annotations": index.add,
+        "categories": add_name,
+    }
+    hint = "is the download whole? Else leave this file out of the folder"
     try:
-        values = json.loads(path.read_bytes())
-        images, annotations, categories = (values[key] for key in KEYS)
-        if not all(isinstance(entries, list) for entries in (images, annotations, categories)):
-            raise TypeError("its entries are no lists")
-        names = {category["id"]: str(category["name"]) for category in categories}
+        found = read_lists(path, take)
     except OSError as error:
-        raise DataError(f"cannot read `{path}`: {error.strerror}") from error
-    except (ValueError, TypeError) as error:
-        raise DataError(f"`{path}` is no COCO file: {error}", "is the download whole?") from error
+        raise DataError(f"cannot read `{path}`: {error.strerror}", "check its permissions") from error
     except KeyError as error:
-        raise DataError(f"`{path}` is no COCO file: {error} is missing", f"it needs {', '.join(KEYS)}") from error
-    by_image: dict[Any, list[Any]] = {}
-    for annotation in annotations:
-        try:
-            hash(annotation["category_id"])
-            by_image.setdefault(annotation["image_id"], []).append(annotation)
-        except (KeyError, TypeError):
-            detail = f"annotation {_brief(annotation)}"
-            problems.append(Problem(DAMAGED, path.relative_to(raw_dir).as_posix(), detail))
-    return _File(path, split, images, by_image, names)
+        raise DataError(f"`{path}` is no COCO file: a category has no `{error.args[0]}`", hint) from error
+    except (ValueError, TypeError) as error:
+        raise DataError(f"`{path}` is no COCO file: {error}", hint) from error
+    missing = [f"`{key}`" for key in KEYS if key not in found]
+    if missing:
+        message = f"`{path}` is no COCO file: it has no {', '.join(missing)}"
+        raise DataError(message, f"it needs the lists {', '.join(KEYS)}")
+    index.close()
+    return _File(path, split, images, index, names)
 
 
-def _image(image: Mapping[str, Any]) -> tuple[Any, str, tuple[int, int]]:
-    """Return id, file name and size of an image."""
+def _image(image: Any) -> _Image | str:
+    """Return what is needed of an image; the beginning of its text if that is not there."""
     from seglab.data.images import MAX_PIXELS
 
-    height, width = image["height"], image["width"]
-    if type(height) is not int or type(width) is not int or min(height, width) < 1 or height * width > MAX_PIXELS:
-        raise ValueError(f"{width}x{height}")
-    name = image["file_name"]
-    if not isinstance(name, str) or not name:
-        raise TypeError("no name")
-    hash(image["id"])
-    return image["id"], name.replace("\\", "/"), (height, width)
+    try:
+        id, name, height, width = (image[key] for key in ("id", "file_name", "height", "width"))
+        hash(id)
+    except (KeyError, TypeError):
+        return _brief(image)
+    sides = type(height) is int and type(width) is int and min(height, width) >= 1 and height * width <= MAX_PIXELS
+    if not sides or not isinstance(name, str) or not name:
+        return _brief(image)
+    return _Image(id, name.replace("\\", "/"), (height, width))
 
 
 def _photo_path(name: str, folders: Sequence[Path]) -> Path | None:
@@ -258,11 +272,15 @@ def _json_paths(raw_dir: Path) -> list[Path]:
 
 def _has_keys(path: Path) -> bool:
     """Tell whether COCO's keys stand in a file, which may be of gigabytes and is not parsed."""
+    missing, tail = {f'"{key}"'.encode() for key in KEYS}, b""
     try:
-        with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return all(content.find(f'"{key}"'.encode()) >= 0 for key in KEYS)
-    except (OSError, ValueError):  # an empty file cannot be mapped
+        with path.open("rb") as handle:
+            while missing and (data := handle.read(1 << 20)):
+                missing = {key for key in missing if key not in tail + data}
+                tail = data[-max(map(len, KEYS)) - 1 :]
+    except OSError:
         return False
+    return not missing
 
 
 def _plain(name: str) -> str:

@@ -1,7 +1,10 @@
 """COCO JSON: outlines of every kind against pycocotools, categories by name, and everything that can be wrong."""
 
+import itertools
 import json
 import os
+import tracemalloc
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from PIL import Image
 from pycocotools import mask as reference
 from pycocotools.coco import COCO
 
+from seglab.data import json_lists
 from seglab.data.images import read_labels
 from seglab.data.prepare import prepare
 from seglab.data.problems import Problem, ProblemsFound
@@ -285,16 +289,102 @@ def test_a_size_that_is_not_the_photos(tmp_path: Path) -> None:
     ("text", "reason"),
     [
         ('{"images": [], "annotations": [], "categories": [', "is no COCO file: Expecting value"),
-        ('{"images": [], "annotations": {}, "categories": []}', "its entries are no lists"),
-        ('{"x": {"images": 1, "annotations": 2, "categories": 3}}', "'images' is missing"),
-        ('{"images": [], "annotations": [], "categories": [{"id": 1}]}', "'name' is missing"),
-        ('["images", "annotations", "categories"]', "is no COCO file: list indices"),
+        ('{"images": [], "annotations": {}, "categories": []}', "is no COCO file: `annotations` is no list"),
+        ('{"x": {"images": 1, "annotations": 2, "categories": 3}}', "it has no `images`, `annotations`, `categories`"),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1}]}', "is no COCO file: a category has no `name`"),
+        ('["images", "annotations", "categories"]', "is no COCO file: it is no object with lists"),
+        ('{"images": [], "annotations": [], "categories": []} {', "something follows its end at byte 52"),
+        ('{"images": [], "images": [], "annotations": [], "categories": []}', "`images` is in it twice"),
+        ('{"images": [], "annotations": [' + "[" * 200000 + '"categories"', "too many brackets at byte 31"),
     ],
 )
 def test_files_that_are_broken(tmp_path: Path, text: str, reason: str) -> None:
     with pytest.raises(DataError) as caught:
         scan(put(tmp_path / "raw", text))
     assert reason in caught.value.message
+
+
+def whole(path: Path) -> tuple[dict[Any, list[Any]], dict[Any, str]]:
+    """What was read before files were walked through: the annotations by image, and the names, of the whole parse."""
+    values = json.loads(path.read_bytes())
+    by_image: dict[Any, list[Any]] = {}
+    for annotation in values["annotations"]:
+        by_image.setdefault(annotation["image_id"], []).append(annotation)
+    return by_image, {category["id"]: category["name"] for category in values["categories"]}
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("order", list(itertools.permutations(coco.KEYS)))
+@pytest.mark.parametrize(("window", "indent"), [(1, None), (64, 1), (1 << 20, None)])
+def test_a_file_is_walked_through_as_if_it_was_parsed_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: tuple[str, ...], window: int, indent: int | None
+) -> None:
+    """Whatever the order of the lists, the kind of ids, the signs in texts and the borders of the window."""
+    monkeypatch.setattr(json_lists, "WINDOW", window)
+    rng = np.random.default_rng(window)
+    ids: list[Any] = [1, "zwölf", 3.5, '日本\n"x"', 2**40]
+    annotations = [
+        annotation(ids[int(rng.integers(4))], int(rng.integers(1, 3)), rng.uniform(0, 40, (2, 12)).tolist(), note="é\\")
+        for _ in range(40)
+    ]
+    images = [image(id, f"{place}é.png") for place, id in enumerate(ids)]
+    lists = {**content(annotations, images, {1: "Person", 2: "background"}), "extra": [[], {}, "x", -1.5e9, None]}
+    values = {"info": {"year": 2024}, **{key: lists[key] for key in (*order, "extra")}, "last": 17}
+    raw = put(tmp_path / "raw", "", photos=tuple(f"images/{place}é.png" for place in range(len(ids))))
+    path = raw / "annotations.json"
+    path.write_text(json.dumps(values, indent=indent, ensure_ascii=indent is None), encoding="utf-8")
+    file = coco._load(path, None)
+    by_image, names = whole(path)
+    assert file.names == names
+    assert [image.id for image in file.images if not isinstance(image, str)] == ids
+    assert {id: file.annotations.read(id) for id in ids} == {id: by_image.get(id, []) for id in ids}
+    assert dict(file.annotations.num_of_images()) == {id: len(several) for id, several in by_image.items()}
+    used = Counter(one["category_id"] for one in annotations)
+    assert dict(file.annotations.num_of_categories()) == dict(used)
+
+    theirs = COCO(path)
+    drawn = labels(raw)
+    for place, id in enumerate(ids):
+        masks = [theirs.annToMask(one) for one in theirs.imgToAnns[id] if one["category_id"] == 1]
+        assert np.array_equal(drawn[f"{place}é"] == 1, np.any(masks, axis=0)) if masks else not drawn[f"{place}é"].any()
+
+
+def test_memory_is_that_of_a_small_index(tmp_path: Path) -> None:
+    """20,000 annotations of 40 MB: parsed they were 250 MB."""
+    outline = np.random.default_rng(0).uniform(0, 40, (1, 100)).round(12).tolist()
+    raw = put(tmp_path / "raw", content([annotation(1 + number % 2, 1, outline) for number in range(20000)]))
+    assert (raw / "annotations.json").stat().st_size > 30e6
+    tracemalloc.start()
+    try:
+        found = scan(raw)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(found.items) == 2
+    assert peak < 10e6
+
+
+def test_a_file_that_changes_after_it_was_walked_through_is_told(tmp_path: Path) -> None:
+    raw = put(tmp_path / "raw", content([annotation(1, 1, square(0, 0, 20))]))
+    item = scan(raw).items[0]
+    put(raw, content([annotation(1, 1, square(0, 0, 21))]))
+    with pytest.raises(DataError, match=r"annotations\.json` changed while it was read"):
+        item.read_labels()
+
+
+def test_an_entry_that_never_ends_is_not_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_lists, "WINDOW", 64)
+    monkeypatch.setattr(json_lists, "MAX_ENTRY", 4096)
+    raw = put(tmp_path / "raw", '{"images": [], "categories": [], "annotations": ["' + "x" * 100_000 + '"]}')
+    with pytest.raises(DataError, match="the entry at byte 49 does not end"):
+        scan(raw)
+
+
+def test_a_byte_order_mark_does_not_matter(tmp_path: Path) -> None:
+    raw = put(tmp_path / "raw", content([annotation(1, 1, square(0, 0, 20))]))
+    path = raw / "annotations.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert labels(raw)["a"].sum() == 400
 
 
 def test_other_json_is_not_taken_for_it(tmp_path: Path) -> None:
