@@ -218,10 +218,11 @@ def read_file(path: Path, num_bytes: int = -1) -> bytes:
             raise ImageError("is a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file")
         if status.st_size > MAX_BYTES:
             raise ImageError(f"a file of {status.st_size / 1e9:.1f} GB is over the limit of {MAX_BYTES / 1e9:.1f} GB")
-        with path.open("rb") as handle:
+        with path.open("rb", buffering=0) as handle:  # one read, into memory of the right size
             head = handle.read(_HEAD)
             _format(head)
-            return head + handle.read(num_bytes)
+            handle.seek(0)
+            return handle.read(num_bytes)
     except OSError as error:
         raise ImageError(_os_reason(path, error)) from error
     except ValueError as error:  # a zero byte in the name

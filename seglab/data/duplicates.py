@@ -55,7 +55,8 @@ def fingerprint(image: NDArray[np.uint8]) -> Fingerprint | None:
     Args:
         image: HWC uint8 RGB of any size and shape.
     """
-    small = cv2.cvtColor(resize_image(image, (_SIDE, _SIDE)), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    grey: Any = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    small: Any = resize_image(grey, (_SIDE, _SIDE)).astype(np.float32)
     if small.std() < _MIN_CONTRAST:
         return None
     transform: Any = cv2.dct(small)

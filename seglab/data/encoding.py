@@ -13,7 +13,7 @@ from PIL import Image
 
 from seglab.errors import DataError
 
-__all__ = ["VOID_RGB", "encode_jpeg", "encode_palette", "encode_png", "encode_webp"]
+__all__ = ["VOID_RGB", "encode_jpeg", "encode_labels", "encode_palette", "encode_png", "encode_webp"]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -40,13 +40,22 @@ def encode_png(pixels: Pixels, *, icc: bytes | None = None, dpi: tuple[float, fl
     return _with_chunks(_encode(".png", pixels), chunks)
 
 
+def encode_labels(labels: Pixels) -> bytes:
+    """Encode HW uint8 class ids as an 8-bit grey PNG.
+
+    Large even areas and few values: without the filters that photos like, such a file is a third smaller, and sooner
+    written.
+    """
+    return _encode(".png", labels, [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE])
+
+
 def encode_palette(labels: Pixels, palette: Sequence[tuple[int, int, int]]) -> bytes:
     """Encode HW uint8 class ids as a PNG of mode P whose indices are the ids.
 
     Ids beyond the palette (255, say) get a pale grey.
     """
     # An 8-bit grey and an 8-bit palette PNG differ in one byte of the header and the palette.
-    png = _encode(".png", labels)
+    png = encode_labels(labels)
     header = bytearray(png[16 : _IHDR_END - 4])
     if header[8:10] != b"\x08\x00":
         raise DataError("the PNG encoder did not write 8-bit grey")

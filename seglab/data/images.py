@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from seglab.data.decoding import MAX_PIXELS, ImageError, Picture, open_picture, read_file
-from seglab.data.encoding import encode_jpeg, encode_palette, encode_png, encode_webp
+from seglab.data.encoding import encode_jpeg, encode_labels, encode_palette, encode_png, encode_webp
 from seglab.errors import UsageError
 from seglab.files import write_bytes
 
@@ -28,6 +28,7 @@ __all__ = [
     "ImageError",
     "Photo",
     "encode_jpeg",
+    "encode_labels",
     "encode_palette",
     "encode_png",
     "encode_webp",
@@ -211,7 +212,7 @@ def write_photo(path: Path, image: Pixels, *, quality: int = 95) -> None:
 
 def write_labels(path: Path, labels: Pixels) -> None:
     """Write class ids as an 8-bit grey PNG in one step."""
-    write_bytes(path, encode_png(labels))
+    write_bytes(path, encode_labels(labels))
 
 
 def write_palette(path: Path, labels: Pixels, palette: Sequence[tuple[int, int, int]]) -> None:

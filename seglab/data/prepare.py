@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from seglab import files
+from seglab.allocator import keep_freed_memory
 from seglab.config import FitMode, Preprocess
 from seglab.data.conversion import Converter
 from seglab.data.duplicates import ACROSS_SPLITS
@@ -120,6 +121,7 @@ def prepare(
     if fit == "pad" and size is None:
         raise UsageError("`--fit pad` says nothing without a size", "`--size PIXELS` brings everything to that square")
     grid = Preprocess(size_hw=(size, size), fit=fit) if size else None
+    keep_freed_memory()
     plan = make_plan(raw_dir, task, source, colours, (val, test), rules, grid)
     options = {**plan.options, "max_side": max_side, "link": link, "drop_bad": drop_bad}
     if not force and not dry_run and (there := finished_dataset(out_dir, plan.task, plan.source, options)):

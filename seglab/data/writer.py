@@ -129,7 +129,7 @@ class DatasetWriter:
         Raises:
             DataError: If the id is taken or unsafe, sizes differ, or a label is no class of the task.
         """
-        from seglab.data.images import encode_png
+        from seglab.data.images import encode_labels
 
         height, width = labels.shape
         pixels = count_pixels(labels, self.task)
@@ -140,7 +140,7 @@ class DatasetWriter:
         self._count_in(sample)
         try:
             image_digest = self._write_image(sample, image)
-            label_digest = _write(self._build_dir / sample.label, encode_png(labels))
+            label_digest = _write(self._build_dir / sample.label, encode_labels(labels))
             if self._journal:
                 self._journal.add(Entry(sample, (image_digest, label_digest), memo or {}))
         except BaseException:

@@ -13,7 +13,7 @@ from seglab import files
 from seglab.data.manifest import Dataset
 from seglab.device import Device, num_threads
 from seglab.models.bundle import installed_versions
-from seglab.training.allocator import keep_freed_memory
+from seglab.allocator import keep_freed_memory
 
 __all__ = ["describe_environment", "set_up_torch"]
 

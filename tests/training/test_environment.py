@@ -10,7 +10,7 @@ import pytest
 FAULTS = """
 import resource, sys
 import numpy as np
-from seglab.training.allocator import keep_freed_memory
+from seglab.allocator import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 def work():
@@ -29,12 +29,12 @@ def test_freed_memory_is_used_again_instead_of_being_cleared_by_the_system():
     for mode in ("keep", "default"):
         done = subprocess.run([sys.executable, "-c", FAULTS, mode], capture_output=True, text=True, check=True)
         faults[mode] = int(done.stdout)
-    assert faults["default"] > 10_000
+    assert faults["default"] > 200  # pages of 4 KiB or, where the system likes, of 2 MiB
     assert faults["keep"] < faults["default"] / 20
 
 
 def test_without_glibc_nothing_is_done(monkeypatch):
-    from seglab.training.allocator import keep_freed_memory
+    from seglab.allocator import keep_freed_memory
 
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     assert keep_freed_memory() is False
