@@ -60,6 +60,12 @@ _NETWORKS: Final[Mapping[str, _Network]] = {
     ),
     "u2net": _Network("u2net", "seglab.models.u2net", "u2net", 320, "nested U-Nets with side outputs; sharp outlines"),
     "u2netp": _Network("u2net", "seglab.models.u2net", "u2netp", 320, "U²-Net with a fortieth of its parameters"),
+    "pix2pix": _Network(
+        "pix2pix", "seglab.models.pix2pix", "Pix2Pix", 256, "draws a mask; in three published forms, adversarial or not"
+    ),
+    "pgn": _Network(
+        "pgn", "seglab.models.pgn", "PGN", 512, "parts, and outlines that tell people apart: instances for `predict`"
+    ),
 }
 
 DECODERS: Final[Mapping[str, str]] = {

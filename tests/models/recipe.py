@@ -17,9 +17,9 @@ def weights(shapes: Mapping[str, Sequence[int]]) -> dict[str, torch.Tensor]:
     return {key: torch.from_numpy(np.asarray(_value(key, tuple(shape)))) for key, shape in shapes.items()}
 
 
-def image(name: str, size_hw: tuple[int, int]) -> torch.Tensor:
+def image(name: str, size_hw: tuple[int, int], channels: int = 3) -> torch.Tensor:
     """The input that belongs to a golden output, in [-1, 1)."""
-    pixels = np.random.default_rng([SEED, zlib.crc32(name.encode())]).random((1, 3, *size_hw), dtype=np.float32)
+    pixels = np.random.default_rng([SEED, zlib.crc32(name.encode())]).random((1, channels, *size_hw), dtype=np.float32)
     return torch.from_numpy(2 * pixels - 1)
 
 

@@ -11,6 +11,7 @@ import torch
 
 from seglab.errors import UsageError
 from seglab.models import zoo
+from seglab.models.segmenter import split_outputs
 from tests.models.networks import NETWORKS, network, picture
 
 KEYS_PATH = Path(__file__).parent / "golden" / "keys.json"
@@ -19,7 +20,7 @@ every_network = pytest.mark.parametrize("label", NETWORKS)
 
 def test_every_family_is_held_to_the_contract():
     assert {zoo.row(name).family for name, _ in NETWORKS.values()} == {row.family for row in zoo.rows()}
-    assert len({row.family for row in zoo.rows()}) == 15
+    assert len({row.family for row in zoo.rows()}) == 17
 
 
 @every_network
@@ -30,9 +31,13 @@ def test_outputs_have_the_size_of_the_picture(label, num_classes, sizes_hw):
         with torch.no_grad():
             outputs = segmenter(picture(2, 3, height, width))
         assert isinstance(outputs, tuple)
-        assert len(outputs) == (7 if label == "u2net" else 1)
-        assert {tuple(logits.shape) for logits in outputs} == {(2, num_classes, height, width)}
-        assert all(logits.dtype == torch.float32 and logits.isfinite().all() for logits in outputs)
+        assert all(output.dtype == torch.float32 and output.isfinite().all() for output in outputs)
+        logits, extras = split_outputs(outputs, segmenter.extras)
+        assert len(logits) == {"u2net": 7, "pgn": 2}.get(label, 1)
+        assert {tuple(output.shape) for output in logits} == {(2, num_classes, height, width)}
+        others = [output for named in extras.values() for output in named]
+        assert {name: len(named) for name, named in extras.items()} == ({"edge": 5} if label == "pgn" else {})
+        assert all(tuple(output.shape) == (2, 1, height, width) for output in others)
 
 
 @every_network

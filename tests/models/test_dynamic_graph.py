@@ -22,7 +22,7 @@ class MainOutput(torch.nn.Module):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("label", ["unet-light", "smp-pspnet"])
+@pytest.mark.parametrize("label", ["unet-light", "smp-pspnet", "pix2pix edge"])
 def test_graph_takes_any_size(label):
     segmenter = network(label).eval()
     any_size = torch.export.Dim.DYNAMIC
