@@ -9,14 +9,27 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seglab.cli.console import escape, note, print_json, print_table, progress
-from seglab.cli.options import DeviceOption, EngineOption, JsonOption, ModelOption, OptionalTaskOption
+from seglab.cli.options import (
+    BnOption,
+    CompileOption,
+    DeviceOption,
+    EngineOption,
+    FidelityOption,
+    JsonOption,
+    ModelOption,
+    OptionalTaskOption,
+    PrecisionOption,
+)
+from seglab.cli.photos import engine_dict
 from seglab.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from seglab.data.manifest import Dataset
+    from seglab.engines import Engine, EngineChoice
     from seglab.evaluation.gates import Gate
     from seglab.evaluation.metrics import GroupScore
     from seglab.evaluation.result import Evaluation
+    from seglab.inference.manner import Manner
     from seglab.tasks import Task
 
 __all__ = ["evaluate"]
@@ -49,6 +62,10 @@ def evaluate(
     json: JsonOption = False,
     device: DeviceOption = None,
     engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
+    compile: CompileOption = False,
+    fidelity: FidelityOption = "seglab",
+    bn: BnOption = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Photos through the network at once.")] = 1,
 ) -> int:
     """Score a model on a prepared dataset, or masks of any tool against the truth.
@@ -66,16 +83,20 @@ def evaluate(
     pixel_accuracy, mean_accuracy, fwiou; iou.X, f1.X, precision.X,
     recall.X of a class or region X; level.L.iou of a hierarchy level L.
     """
+    from seglab.engines import EngineChoice
     from seglab.evaluation.gates import check_gates, parse_gates
+    from seglab.inference.manner import Manner
 
+    score: Callable[[], tuple[Evaluation, Engine | None]]
     if model is not None and pred is None:
-        score, label_task = _model_road(model, data, gt, task, split, device, engine, batch_size)
+        choice, manner = EngineChoice(engine, precision, compile), Manner(fidelity, bn)
+        score, label_task = _model_road(model, data, gt, task, split, device, choice, manner, batch_size)
     elif pred is not None and model is None:
         score, label_task = _masks_road(pred, data, gt, task, split, allow_missing)
     else:
         raise UsageError("give either --model or --pred", "seglab evaluate --model RUN --data DIR")
     bars = parse_gates(fail_under or [], label_task)
-    evaluation = score()
+    evaluation, opened = score()
     gates = check_gates(evaluation.scores, bars)
     _show(evaluation)
     if per_image is not None:
@@ -83,7 +104,9 @@ def evaluate(
     if json:
         asked = {"model": model, "data": data, "split": split if data else None, "pred": pred, "gt": gt}
         given = {name: None if value is None else str(value) for name, value in asked.items()}
-        print_json({**evaluation.to_dict(), "input": given, "gates": [_gate_dict(gate) for gate in gates]})
+        used = None if opened is None else engine_dict(opened)
+        gates_said = [_gate_dict(gate) for gate in gates]
+        print_json({**evaluation.to_dict(), "input": given, "engine": used, "gates": gates_said})
     return _verdict(evaluation, gates)
 
 
@@ -94,9 +117,10 @@ def _model_road(
     task: str | None,
     split: str,
     device: str | None,
-    engine: str,
+    engine: "EngineChoice",
+    manner: "Manner",
     batch_size: int,
-) -> "tuple[Callable[[], Evaluation], Task]":
+) -> "tuple[Callable[[], tuple[Evaluation, Engine]], Task]":
     from seglab.data.manifest import open_dataset
     from seglab.tasks import load_task
 
@@ -106,12 +130,12 @@ def _model_road(
         )
     dataset = open_dataset(data)
     label_task = dataset.task if task is None else load_task(task)
-    return partial(_of_model, model, dataset, label_task, split, device, engine, batch_size), label_task
+    return partial(_of_model, model, dataset, label_task, split, device, engine, manner, batch_size), label_task
 
 
 def _masks_road(
     pred: Path, data: Path | None, gt: Path | None, task: str | None, split: str, allow_missing: bool
-) -> "tuple[Callable[[], Evaluation], Task]":
+) -> "tuple[Callable[[], tuple[Evaluation, None]], Task]":
     from seglab.data.manifest import open_dataset
     from seglab.tasks import load_task
 
@@ -128,30 +152,38 @@ def _masks_road(
 
 
 def _of_model(
-    model: str, dataset: "Dataset", task: "Task", split: str, device: str | None, engine: str, batch_size: int
-) -> "Evaluation":
+    model: str,
+    dataset: "Dataset",
+    task: "Task",
+    split: str,
+    device: str | None,
+    engine: "EngineChoice",
+    manner: "Manner",
+    batch_size: int,
+) -> "tuple[Evaluation, Engine]":
     from seglab.device import choose_device
-    from seglab.engines import open_engine
     from seglab.evaluation.evaluate import evaluate
-    from seglab.inference.predictor import Predictor
-    from seglab.models.bundle import find_model
+    from seglab.inference.model import choose_model
 
-    samples, chosen = dataset.split(split), choose_device(device)
-    opened, config = open_engine(find_model(model), chosen, engine)
-    note(
-        f"evaluate {escape(config.task.name)} · {escape(config.model)} · {chosen.name} ({escape(chosen.reason)})"
-        f" · {escape(opened.name)} ({escape(opened.reason)}) · {len(samples)} images"
-    )
+    samples, chosen = dataset.split(split), choose_device(device, with_torch=engine.may_use_torch)
+    predictor = choose_model(None, model, manner).open(chosen, engine=engine, batch_size=batch_size)
+    opened, config = predictor.engine, predictor.config
+    where = f"{opened.device.name} ({opened.device.reason}) · {opened.name} ({opened.reason})"
+    note(escape(f"evaluate {config.task.name} · {config.model} · {where} · {len(samples)} images"))
+    if predictor.about:
+        note(escape(predictor.about))
     with progress(len(samples), "evaluate") as bar:
-        predictor = Predictor(opened, config, batch_size=batch_size)
-        return evaluate(predictor, dataset, split, task=task, progress=bar.advance)
+        return evaluate(predictor, dataset, split, task=task, progress=bar.advance), opened
 
 
-def _of_masks(pred: Path, truth: "Dataset | Path", task: "Task", split: str, allow_missing: bool) -> "Evaluation":
+def _of_masks(
+    pred: Path, truth: "Dataset | Path", task: "Task", split: str, allow_missing: bool
+) -> "tuple[Evaluation, None]":
     from seglab.evaluation.folders import evaluate_folders
 
     with progress(None, "evaluate") as bar:
-        return evaluate_folders(pred, truth, task, split=split, allow_missing=allow_missing, progress=bar.advance)
+        scores = evaluate_folders(pred, truth, task, split=split, allow_missing=allow_missing, progress=bar.advance)
+    return scores, None
 
 
 def _show(evaluation: "Evaluation") -> None:

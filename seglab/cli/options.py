@@ -6,12 +6,16 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "BnOption",
+    "CompileOption",
     "DataOption",
     "DeviceOption",
     "EngineOption",
+    "FidelityOption",
     "ForceOption",
     "JsonOption",
     "ModelOption",
+    "PrecisionOption",
     "SeedOption",
     "TaskOption",
 ]
@@ -37,7 +41,12 @@ OptionalTaskOption = Annotated[
 DataOption = Annotated[Path, typer.Option("--data", "-d", help="A prepared dataset.", metavar="DIR")]
 ModelOption = Annotated[
     str | None,
-    typer.Option("--model", "-m", help="A model: a run or bundle directory, or an .onnx file.", metavar="MODEL"),
+    typer.Option(
+        "--model",
+        "-m",
+        help="A model: a run or bundle directory, an .onnx file, or a published checkpoint (.pth).",
+        metavar="MODEL",
+    ),
 ]
 DeviceOption = Annotated[
     str | None,
@@ -45,7 +54,36 @@ DeviceOption = Annotated[
         "--device", help="auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE", show_default="SEGLAB_DEVICE, or auto"
     ),
 ]
-EngineOption = Annotated[str, typer.Option("--engine", help="auto, torch or onnxruntime.", metavar="ENGINE")]
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        "--engine", help="auto, onnxruntime, torch, or openvino (an extra). The choice is said.", metavar="ENGINE"
+    ),
+]
+PrecisionOption = Annotated[
+    str,
+    typer.Option("--precision", help="fp32, bf16, fp16 (GPU), or auto: fp32, everywhere the same.", metavar="NAME"),
+]
+CompileOption = Annotated[
+    bool, typer.Option("--compile", help="Let torch compile the network: takes minutes, pays on long runs.")
+]
+FidelityOption = Annotated[
+    str,
+    typer.Option(
+        "--fidelity",
+        help="For published weights: seglab, or original, which does with photo and mask what their own code does.",
+        metavar="NAME",
+    ),
+]
+BnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--bn",
+        help="Normalise by running statistics, or by the photo's own (batch; torch only).",
+        metavar="NAME",
+        show_default="running, but with --fidelity original as published",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything that is drawn at random.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there.")]

@@ -12,6 +12,7 @@ from seglab.cli.console import escape, note, print_json, progress
 from seglab.errors import ExitCode, Interrupted
 
 if TYPE_CHECKING:
+    from seglab.engines import Engine
     from seglab.inference.flow import Done, Outcome, Run
     from seglab.inference.inputs import Failure
 
@@ -24,6 +25,8 @@ __all__ = [
     "OverwriteOption",
     "PhotosArgument",
     "SkipExistingOption",
+    "describe_engine",
+    "engine_dict",
     "report",
 ]
 
@@ -55,14 +58,13 @@ NUM_NAMED = 5
 """How many photos are named where the count says the rest; failures are all named."""
 
 
-def report(run: "Run", *, json: bool, fail_fast: bool, device: str) -> int:
+def report(run: "Run", *, json: bool, fail_fast: bool) -> int:
     """Work through a run, showing progress, and tell at the end what became of it.
 
     Args:
         run: What to do.
         json: Whether to write a line of JSON a photo to stdout as it is finished.
         fail_fast: Whether to stop at the first failure.
-        device: A description of where the work is done.
 
     Returns:
         The exit code.
@@ -70,16 +72,18 @@ def report(run: "Run", *, json: bool, fail_fast: bool, device: str) -> int:
     Raises:
         Interrupted: If a signal ended the run; what is finished by then is whole and stays.
     """
-    if run.predictor is not None:
-        engine = run.predictor.engine
-        note(f"{escape(engine.name)} on {escape(device)}: {escape(engine.reason)}")
+    engine = run.predictor.engine if run.predictor is not None else None
+    if engine is not None:
+        note(escape(describe_engine(engine)))
+    if run.predictor is not None and run.predictor.about:
+        note(escape(run.predictor.about))
     tally = _Tally(len(run.plan.items))
     try:
         with contextlib.closing(run.outcomes), progress(tally.total, "photos") as bar:
             for outcome in run.outcomes:
                 tally.add(outcome)
                 if json:
-                    print_json(_to_dict(outcome))
+                    print_json(_to_dict(outcome, engine))
                 bar.advance(1, outcome.path.name)
                 if fail_fast and tally.failures:
                     break
@@ -92,9 +96,27 @@ def report(run: "Run", *, json: bool, fail_fast: bool, device: str) -> int:
         text = f"stopped by a signal after {tally.num_seen} of {tally.total} photos"
         raise Interrupted(text, "the same command with `--skip-existing` does the rest", exit_code=code) from error
     tally.tell(run.plan.out_dir)
-    for text in run.predictor.engine.notes if run.predictor is not None else ():
+    for text in engine.notes if engine is not None else ():
         note(escape(text))
     return int(ExitCode.PARTIAL if tally.failures else ExitCode.DONE)
+
+
+def describe_engine(engine: "Engine") -> str:
+    """Return which engine computes, where, and why, in a line."""
+    device = f"{engine.device.name} ({engine.device.reason})"
+    precision = "" if engine.precision == "fp32" else f", {engine.precision}"
+    return f"{engine.name} on {device}{precision}: {engine.reason}"
+
+
+def engine_dict(engine: "Engine") -> dict[str, str]:
+    """Return the same as plain JSON values."""
+    return {
+        "name": engine.name,
+        "reason": engine.reason,
+        "device": engine.device.name,
+        "device_reason": engine.device.reason,
+        "precision": engine.precision,
+    }
 
 
 class _Tally:
@@ -154,7 +176,7 @@ def _names(paths: list[Path]) -> str:
     return f"{named} and {len(paths) - NUM_NAMED} more" if len(paths) > NUM_NAMED else named
 
 
-def _to_dict(outcome: "Outcome") -> dict[str, Any]:
+def _to_dict(outcome: "Outcome", engine: "Engine | None") -> dict[str, Any]:
     from seglab.inference.flow import Done
     from seglab.inference.inputs import Failure
 
@@ -166,7 +188,8 @@ def _to_dict(outcome: "Outcome") -> dict[str, Any]:
         return {**values, "skipped": True}
     height, width = outcome.size_hw
     values |= {"height": height, "width": width, "found": outcome.found, **outcome.facts}
-    return {**values, "notes": list(outcome.notes), "ms": round(outcome.ms, 1)}
+    values |= {"notes": list(outcome.notes), "ms": round(outcome.ms, 1)}
+    return values if engine is None else {**values, "engine": engine_dict(engine)}
 
 
 def _text(path: Path) -> str:

@@ -3,22 +3,29 @@
 Legend: B batch, C channels, K classes, H W pixels.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from seglab.device import Device, import_torch, num_threads
-from seglab.errors import DataError, SeglabError, unknown
+from seglab.errors import DataError, SeglabError, UsageError, unknown
 from seglab.models.bundle import GRAPH_NAME, WEIGHTS_NAME, BundleConfig, parse_config, read_config
 from seglab.models.headers import graph_metadata, read_graph
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch import nn
 
-__all__ = ["ENGINES", "Engine", "open_engine"]
+    from seglab.engines.pixels import Pixels
 
-ENGINES: Final = ("auto", "onnxruntime", "torch")
+__all__ = ["ENGINES", "PRECISIONS", "Engine", "EngineChoice", "open_engine"]
+
+ENGINES: Final = ("auto", "onnxruntime", "torch", "openvino")
 """What ``--engine`` takes."""
+PRECISIONS: Final = ("auto", "fp32", "bf16", "fp16")
+"""What ``--precision`` takes. ``auto`` is fp32 on every device, so that a label does not depend on where it was
+computed."""
 
 
 class Engine(Protocol):
@@ -28,56 +35,109 @@ class Engine(Protocol):
     """Of the library."""
     reason: str
     """Why it was chosen, in a few words."""
+    device: Device
+    """Where it computes, which may be the CPU although a GPU was offered."""
+    precision: str
+    """``fp32``, ``bf16`` or ``fp16``."""
     notes: list[str]
     """What the user should know of what happened since; grows."""
 
-    def __call__(self, pixels_BHWC: "NDArray[np.uint8]") -> "NDArray[np.float32]":
+    def __call__(self, pixels_BHWC: "Pixels") -> "NDArray[np.float32]":
         """Return logits_BKHW of RGB pixels on the model's grid."""
         ...
 
 
-def open_engine(
-    path: Path, device: Device, engine: str = "auto", threads: int | None = None, *, precision: str = "auto"
-) -> tuple[Engine, BundleConfig]:
+@dataclass(frozen=True)
+class EngineChoice:
+    """Which engine is wanted, and how it is to compute.
+
+    Raises:
+        UsageError: If there is no such engine or precision, or the engine cannot do the rest.
+    """
+
+    name: str = "auto"
+    """One of :data:`ENGINES`."""
+    precision: str = "auto"
+    """One of :data:`PRECISIONS`; other than fp32 only in torch."""
+    compile: bool = False
+    """Whether torch compiles the network, which takes a minute or two and pays on long runs."""
+    threads: int | None = None
+    """CPU threads; all usable ones by default."""
+    bn: str = "running"
+    """``batch`` normalises by the statistics of the picture at hand, only in torch: see
+    :func:`seglab.models.faithful.use_batch_statistics`."""
+    as_published: bool = False
+    """Whether a network sees pictures of any size as its original's code does, only in torch: see
+    :func:`seglab.models.faithful.pad_as_published`."""
+
+    def __post_init__(self) -> None:
+        if self.name not in ENGINES:
+            raise unknown("engine", self.name, ENGINES)
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
+        if self.name in ("onnxruntime", "openvino") and self.torch_only:
+            raise UsageError(f"engine `{self.name}` cannot do {self.torch_only}", "`--engine torch` can")
+
+    @property
+    def may_use_torch(self) -> bool:
+        """Whether torch may be what computes."""
+        return self.name in ("auto", "torch")
+
+    @property
+    def torch_only(self) -> str:
+        """The option that asks for what only torch can do; empty if there is none."""
+        if self.compile:
+            return "`--compile`"
+        if self.bn == "batch" or self.as_published:
+            return "`--bn batch`" if self.bn == "batch" else "`--fidelity original`"
+        return "" if self.precision in ("auto", "fp32") else f"`--precision {self.precision}`"
+
+
+def open_engine(path: Path, device: Device, engine: str | EngineChoice = "auto") -> tuple[Engine, BundleConfig]:
     """Open a model.
 
     ``auto`` takes ONNX Runtime on the CPU where the bundle has a graph that belongs to its weights, and torch
-    otherwise; torch is imported only then.
+    otherwise; torch is imported only then. A graph alone runs in ONNX Runtime, on the CPU if that cannot use the
+    device and the user did not name the device.
 
     Args:
         path: What :func:`seglab.models.bundle.find_model` returned: a bundle folder, ``.onnx`` or ``.safetensors``.
         device: Where to run.
-        engine: One of :data:`ENGINES`.
-        threads: CPU threads; all usable ones by default.
-        precision: One of ``auto``, ``fp32``, ``bf16``, ``fp16``; other than fp32 only in torch.
+        engine: A name in :data:`ENGINES`, or a choice with all its details.
 
     Returns:
         The engine, and the configuration of the very weights that it uses.
 
     Raises:
-        UsageError: If there is no such engine or precision.
+        UsageError: If there is no such engine, or a graph is asked for what only torch can do.
         DeviceError: If the engine was asked for and is not installed, or cannot use the device.
         DataError: If the model is missing, damaged, or not in a form that the engine reads.
     """
-    if engine not in ENGINES:
-        raise unknown("engine", engine, ENGINES)
-    is_graph = path.suffix.lower() == ".onnx" and not path.is_dir()
-    if engine == "onnxruntime" or (is_graph and engine == "auto"):
-        return _open_graph(path, device, threads, "asked for" if engine != "auto" else "the model is a graph")
-    if engine == "torch" or device.kind != "cpu" or precision not in ("auto", "fp32"):
-        why = f"runs on {device.name}" if device.kind != "cpu" else f"precision {precision}"
-        return _open_torch(path, device, threads, precision, "asked for" if engine == "torch" else why)
+    choice = EngineChoice(engine) if isinstance(engine, str) else engine
+    if choice.name == "torch":
+        return _open_torch(path, device, choice, "asked for")
+    if choice.name != "auto":
+        return _open_graph(path, device, choice, "asked for")
+    if _is_graph_alone(path):
+        if choice.torch_only:
+            raise UsageError(f"`{path}` is a graph, which cannot do {choice.torch_only}", "name a bundle with weights")
+        return _open_graph(path, device, choice, "the model is a graph")
+    if choice.torch_only or device.kind != "cpu":
+        why = f"for {choice.torch_only}" if choice.torch_only else f"runs on {device.name}"
+        return _open_torch(path, device, choice, why)
     try:
-        return _open_graph(path, device, threads, "the bundle has a graph")
+        return _open_graph(path, device, choice, "the bundle has a graph")
     except SeglabError as error:
-        if path.is_dir() and not (path / WEIGHTS_NAME).exists():
-            raise
-        return _open_torch(path, device, threads, precision, error.message)
+        return _open_torch(path, device, choice, error.message)
 
 
-def _open_graph(path: Path, device: Device, threads: int | None, reason: str) -> tuple[Engine, BundleConfig]:
-    from seglab.engines.onnxruntime import OnnxRuntimeEngine
+def _is_graph_alone(path: Path) -> bool:
+    if path.is_dir():
+        return (path / GRAPH_NAME).exists() and not (path / WEIGHTS_NAME).exists()
+    return path.suffix.lower() == ".onnx"
 
+
+def _open_graph(path: Path, device: Device, choice: EngineChoice, reason: str) -> tuple[Engine, BundleConfig]:
     graph_path = path / GRAPH_NAME if path.is_dir() else path
     if graph_path.suffix.lower() != ".onnx" or (path.is_dir() and not graph_path.exists()):
         raise DataError(f"`{path}` has no graph ({GRAPH_NAME})", "`--engine torch` needs none")
@@ -85,18 +145,41 @@ def _open_graph(path: Path, device: Device, threads: int | None, reason: str) ->
     config = parse_config(graph_path, graph_metadata(graph_path, data))
     if path.is_dir() and (path / WEIGHTS_NAME).exists() and read_config(path).save_id != config.save_id:
         raise DataError(f"`{graph_path}` is of other weights than {WEIGHTS_NAME}", "`--engine torch` uses the weights")
-    engine = OnnxRuntimeEngine(graph_path, data, config.preprocess, device, threads=threads, reason=reason)
+    threads = choice.threads or num_threads()
+    engine: Engine
+    if choice.name == "openvino":
+        from seglab.engines.openvino import OpenVinoEngine
+
+        engine = OpenVinoEngine(graph_path, data, config.preprocess, device, threads=threads, reason=reason)
+    else:
+        from seglab.engines.onnxruntime import OnnxRuntimeEngine
+
+        engine = OnnxRuntimeEngine(graph_path, data, config.preprocess, device, threads=threads, reason=reason)
     return engine, config
 
 
-def _open_torch(
-    path: Path, device: Device, threads: int | None, precision: str, reason: str
-) -> tuple[Engine, BundleConfig]:
+def _open_torch(path: Path, device: Device, choice: EngineChoice, reason: str) -> tuple[Engine, BundleConfig]:
     torch = import_torch()
+    from seglab.allocator import keep_freed_memory
     from seglab.engines.torch import TorchEngine
     from seglab.models.bundle import load_network
 
     if device.kind == "cpu":
-        torch.set_num_threads(threads or num_threads())
+        keep_freed_memory()
+        torch.set_num_threads(choice.threads or num_threads())
     network, config = load_network(path, device)
-    return TorchEngine(network, config.preprocess, device, precision=precision, reason=reason), config
+    if choice.bn == "batch" or choice.as_published:
+        _make_faithful(network, choice)
+    engine = TorchEngine(
+        network, config.preprocess, device, precision=choice.precision, reason=reason, compile=choice.compile
+    )
+    return engine, config
+
+
+def _make_faithful(network: "nn.Module", choice: EngineChoice) -> None:
+    from seglab.models.faithful import pad_as_published, use_batch_statistics
+
+    if choice.as_published:
+        pad_as_published(network)
+    if choice.bn == "batch":
+        use_batch_statistics(network)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from seglab.config import Preprocess
 from seglab.device import Device, num_threads
-from seglab.engines.pixels import Normaliser
+from seglab.engines.pixels import Normaliser, Pixels
 from seglab.errors import DataError, DeviceError
-from seglab.models.session import INPUT_NAME, available_providers, open_session, runtime_errors
+from seglab.models.session import EXTRA_NAMES, INPUT_NAME, available_providers, open_session, runtime_errors
 
 __all__ = ["OnnxRuntimeEngine"]
 
@@ -25,12 +25,13 @@ class OnnxRuntimeEngine:
         path: Where the graph is from, for errors.
         data: The whole file.
         preprocess: Normalisation, and the size that a graph of fixed size must have.
-        device: The CPU, or a GPU for which ONNX Runtime has a provider.
+        device: The CPU, or a GPU for which ONNX Runtime has a provider. Where it has none, the CPU is taken and
+            :attr:`reason` says so, unless the user asked for the device.
         threads: Threads within an operator; all usable CPUs by default.
         reason: Why this engine was chosen.
 
     Raises:
-        DeviceError: If ONNX Runtime is missing, or has no provider for the device.
+        DeviceError: If ONNX Runtime is missing, or has no working provider for the device that was asked for.
         DataError: If the graph is broken, not self-contained, or not of this form.
     """
 
@@ -45,46 +46,88 @@ class OnnxRuntimeEngine:
         reason: str = "",
     ) -> None:
         self.name = "onnxruntime"
-        self.reason = reason
+        self.precision = "fp32"
         self.notes: list[str] = []
         self._path = path
         self._normalise = Normaliser(preprocess)
-        self._session = open_session(path, data, threads=threads or num_threads(), providers=_providers(device))
+        threads = threads or num_threads()
+        try:
+            self._session = _open_on(device, path, data, threads)
+        except DeviceError as error:
+            if device.asked_for or device.kind == "cpu":
+                raise
+            device, reason = Device("cpu", None, error.message), f"{reason}; {error.message}"
+            self._session = _open_on(device, path, data, threads)
+        self.device, self.reason = device, reason
         self._input, self._one_by_one = _form(self._session, preprocess, path)
-        self._output: str = self._session.get_outputs()[0].name
+        first, *others = (output.name for output in self._session.get_outputs())
+        self._output: str = first
+        self.extras = tuple(name for name in others if name in EXTRA_NAMES)
+        """Names of what :meth:`with_extras` gives."""
 
-    def __call__(self, pixels_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def __call__(self, pixels_BHWC: Pixels) -> NDArray[np.float32]:
         """Return logits_BKHW of RGB pixels.
 
         Raises:
             DeviceError: If ONNX Runtime fails, for want of memory say.
         """
+        return self._compute(pixels_BHWC, [self._output])[0]
+
+    def with_extras(self, pixels_BHWC: Pixels) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+        """Return logits_BKHW of RGB pixels and, by name, logits_B1HW of the graph's other outputs.
+
+        Raises:
+            DeviceError: If ONNX Runtime fails, for want of memory say.
+        """
+        logits_BKHW, *extras = self._compute(pixels_BHWC, [self._output, *self.extras])
+        return logits_BKHW, dict(zip(self.extras, extras, strict=True))
+
+    def _compute(self, pixels_BHWC: Pixels, names: list[str]) -> list[NDArray[np.float32]]:
         image_BCHW = self._normalise(pixels_BHWC)
         if self._one_by_one and len(image_BCHW) != 1:
-            return np.concatenate([self._run(image_BCHW[i : i + 1]) for i in range(len(image_BCHW))])
-        return self._run(image_BCHW)
+            answers = [self._run(image_BCHW[i : i + 1], names) for i in range(len(image_BCHW))]
+            return [np.concatenate(parts) for parts in zip(*answers, strict=True)]
+        return self._run(image_BCHW, names)
 
-    def _run(self, image_BCHW: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _run(self, image_BCHW: NDArray[np.float32], names: list[str]) -> list[NDArray[np.float32]]:
         try:
-            logits_BKHW: NDArray[np.float32] = self._session.run([self._output], {self._input: image_BCHW})[0]
+            answer: list[NDArray[np.float32]] = self._session.run(names, {self._input: image_BCHW})
         except runtime_errors() as error:
             shape = "x".join(map(str, image_BCHW.shape))
             raise DeviceError(
                 f"ONNX Runtime failed on `{self._path}` with input {shape}: {str(error).splitlines()[0][:200]}",
                 "try a smaller batch, or `--engine torch`",
             ) from error
-        return logits_BKHW
+        return answer
 
 
-def _providers(device: Device) -> list[Any]:
+def _open_on(device: Device, path: Path, data: bytes, threads: int) -> Any:
+    providers = _providers(device)
+    session = open_session(path, data, threads=threads, providers=providers)
+    wanted = providers[0][0]
+    if wanted not in session.get_providers():  # Libraries of CUDA are missing: ONNX Runtime would go on without.
+        raise DeviceError(
+            f"ONNX Runtime has {wanted}, but it does not work here on `{device.name}`",
+            "are CUDA and cuDNN installed in the versions that it wants? `--device cpu`, or `--engine torch`",
+        )
+    return session
+
+
+def _providers(device: Device) -> list[tuple[str, dict[str, Any]]]:
+    """Return ONNX Runtime's provider for a device, told to compute in float32, and the CPU's for what it lacks."""
+    cpu: tuple[str, dict[str, Any]] = ("CPUExecutionProvider", {})
     if device.kind == "cpu":
-        return ["CPUExecutionProvider"]
-    wanted = {"cuda": "CUDAExecutionProvider", "mps": "CoreMLExecutionProvider"}[device.kind]
-    if wanted not in available_providers():
+        return [cpu]
+    wanted: dict[str, tuple[str, dict[str, Any]]] = {
+        "cuda": ("CUDAExecutionProvider", {"device_id": device.index, "use_tf32": 0}),
+        "mps": ("CoreMLExecutionProvider", {"ModelFormat": "MLProgram", "MLComputeUnits": "CPUAndGPU"}),
+    }
+    name, options = wanted[device.kind]
+    if name not in available_providers():
         raise DeviceError(
             f"the installed ONNX Runtime cannot use device `{device.name}`", "`--device cpu`, or `--engine torch`"
         )
-    return [(wanted, {"device_id": device.index})] if device.kind == "cuda" else [wanted]
+    return [(name, options), cpu]
 
 
 def _form(session: Any, preprocess: Preprocess, path: Path) -> tuple[str, bool]:

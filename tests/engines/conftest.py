@@ -13,6 +13,7 @@ from seglab.models.bundle import BundleConfig, save_bundle
 from seglab.models.export import Export, export_graph, photo_like
 from seglab.models.zoo import build
 from seglab.tasks import TASKS
+from tests.models.networks import NETWORKS
 
 FACE = TASKS["face"]
 
@@ -37,13 +38,14 @@ def lively(name: str, num_classes: int, **args: object) -> nn.Module:
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Export]]:
-    """Return what makes (once) the bundle of a zoo name, with its graph."""
+    """Return what makes (once) the bundle of one of the tests' networks, by its label, with its graph."""
 
     @cache
-    def make(name: str) -> tuple[Path, Export]:
-        bundle_dir = tmp_path_factory.mktemp(name)
-        config = BundleConfig(task=FACE, model=name, preprocess=Preprocess(size_hw=(96, 128)))
-        save_bundle(bundle_dir, config, lively(name, FACE.num_classes).state_dict())
+    def make(label: str) -> tuple[Path, Export]:
+        name, args = NETWORKS[label]
+        bundle_dir = tmp_path_factory.mktemp(label.replace(" ", "-"))
+        config = BundleConfig(task=FACE, model=name, model_args=args, preprocess=Preprocess(size_hw=(96, 128)))
+        save_bundle(bundle_dir, config, lively(name, FACE.num_classes, **args).state_dict())
         return bundle_dir, export_graph(bundle_dir)
 
     return make

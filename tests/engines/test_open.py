@@ -9,13 +9,13 @@ import pytest
 
 import seglab.models.session as session
 from seglab.device import Device
-from seglab.engines import open_engine
+from seglab.engines import ENGINES, PRECISIONS, EngineChoice, open_engine
 from seglab.errors import DataError, DeviceError, ExitCode, UsageError
 from seglab.models.bundle import load_weights, read_config, save_bundle
 from seglab.models.export import photo_like
 
 CPU = Device("cpu", None, "test")
-CUDA = Device("cuda", 0, "test")
+CUDA = Device("cuda", 0, "test", asked_for=True)
 
 
 @pytest.fixture
@@ -29,10 +29,12 @@ def test_a_graph_is_taken_on_the_cpu(bundle_dir: Path) -> None:
     assert config == read_config(bundle_dir)
 
 
-@pytest.mark.parametrize("name", ["onnxruntime", "torch"])
+@pytest.mark.parametrize("name", ENGINES[1:])
 def test_an_engine_can_be_asked_for(bundle_dir: Path, name: str) -> None:
-    engine, _ = open_engine(bundle_dir, CPU, name, threads=1)
-    assert (engine.name, engine.reason) == (name, "asked for")
+    if name == "openvino":
+        pytest.importorskip("openvino", reason="an optional extra")
+    engine, _ = open_engine(bundle_dir, CPU, EngineChoice(name, threads=1))
+    assert (engine.name, engine.reason, engine.device, engine.precision) == (name, "asked for", CPU, "fp32")
 
 
 def test_without_a_graph_torch_runs_and_says_why(bundle_dir: Path) -> None:
@@ -89,12 +91,40 @@ def test_weights_alone_are_opened_by_torch(bundle_dir: Path) -> None:
 
 
 def test_another_precision_is_torchs_business(bundle_dir: Path) -> None:
-    engine, _ = open_engine(bundle_dir, CPU, precision="bf16")
-    assert (engine.name, engine.reason) == ("torch", "precision bf16")
+    engine, _ = open_engine(bundle_dir, CPU, EngineChoice(precision="bf16"))
+    assert (engine.name, engine.reason, engine.precision) == ("torch", "for `--precision bf16`", "bf16")
     with pytest.raises(UsageError, match="no precision is called `fp23`"):
-        open_engine(bundle_dir, CPU, precision="fp23")
+        EngineChoice(precision="fp23")
     with pytest.raises(DeviceError, match="needs a GPU"):
-        open_engine(bundle_dir, CPU, precision="fp16")
+        open_engine(bundle_dir, CPU, EngineChoice(precision="fp16"))
+
+
+def test_compiling_is_torchs_business(bundle_dir: Path) -> None:
+    engine, _ = open_engine(bundle_dir, CPU, EngineChoice(compile=True))
+    assert (engine.name, engine.reason) == ("torch", "for `--compile`")
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_what_a_graph_cannot_do_is_refused(bundle_dir: Path, name: str) -> None:
+    for choice in ({"precision": "bf16"}, {"precision": "fp16"}, {"compile": True}):
+        option = "--compile" if "compile" in choice else f"--precision {choice['precision']}"
+        with pytest.raises(UsageError, match=f"engine `{name}` cannot do `{option}`"):
+            EngineChoice(name, **choice)
+        (bundle_dir / "model.safetensors").unlink(missing_ok=True)
+        with pytest.raises(UsageError, match=f"is a graph, which cannot do `{option}`"):
+            open_engine(bundle_dir, CPU, EngineChoice(**choice))
+    assert [EngineChoice(name, precision=precision).precision for precision in PRECISIONS[:2]] == ["auto", "fp32"]
+
+
+def test_the_cpus_allocator_is_told_to_keep_memory_for_torch_alone(
+    bundle_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("seglab.allocator.keep_freed_memory", lambda: told.append("told"))
+    open_engine(bundle_dir, CPU, "onnxruntime")
+    assert told == []
+    open_engine(bundle_dir, CPU, "torch")
+    assert told == ["told"]
 
 
 def test_an_unknown_engine_names_the_nearest(bundle_dir: Path) -> None:
@@ -121,6 +151,33 @@ def test_a_device_that_the_engine_cannot_use_is_an_error(bundle_dir: Path, monke
     monkeypatch.setattr("seglab.engines.onnxruntime.available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(DeviceError, match="cannot use device `cuda:0`"):
         open_engine(bundle_dir, CUDA, "onnxruntime")
+
+
+def test_a_device_that_nobody_asked_for_is_given_up(bundle_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seglab.engines.onnxruntime.available_providers", lambda: ["CPUExecutionProvider"])
+    found = Device("cuda", 0, "the first GPU found")
+    (bundle_dir / "model.safetensors").unlink()
+    for choice, why in (("auto", "the model is a graph"), ("onnxruntime", "asked for")):
+        engine, _ = open_engine(bundle_dir, found, choice)
+        assert engine.device.name == "cpu"
+        assert engine.reason == f"{why}; the installed ONNX Runtime cannot use device `cuda:0`"
+        assert engine(photo_like((1, 64, 64))).shape == (1, 11, 64, 64)
+
+
+def test_a_provider_that_does_not_start_is_an_error(bundle_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime itself goes on with the CPU where CUDA's libraries are missing."""
+    asked: list[object] = []
+
+    def open_session(path: Path, data: bytes, *, threads: int, providers: list[object]) -> object:
+        asked.append(providers[0])
+        return session.open_session(path, data, threads=threads)
+
+    both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr("seglab.engines.onnxruntime.available_providers", lambda: both)
+    monkeypatch.setattr("seglab.engines.onnxruntime.open_session", open_session)
+    with pytest.raises(DeviceError, match="has CUDAExecutionProvider, but it does not work here on `cuda:0`"):
+        open_engine(bundle_dir, CUDA, "onnxruntime")
+    assert asked == [("CUDAExecutionProvider", {"device_id": 0, "use_tf32": 0})]
 
 
 def test_weights_and_graph_of_one_save_are_reported_as_one(bundle_dir: Path) -> None:

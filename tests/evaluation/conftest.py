@@ -7,6 +7,7 @@ import pytest
 
 from seglab.config import Preprocess
 from seglab.data.writer import DatasetWriter
+from seglab.device import Device
 from seglab.inference.predictor import Predictor
 from seglab.tasks import Task
 
@@ -24,7 +25,8 @@ ABC = Task(
 class Seer:
     """An engine: the nearer the red of a pixel to the shade of a class, the larger its logit."""
 
-    name, reason = "seer", "for tests"
+    name, reason, precision = "seer", "for tests", "fp32"
+    device = Device("cpu", None, "asked for")
 
     def __init__(self, num_classes=4, spoil=None):
         self.num_classes, self.spoil, self.batches = num_classes, spoil, []

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import seglab.engines
 from seglab.cli import main
 from seglab.data.images import read_photo, write_labels
 
@@ -32,11 +33,11 @@ def model(monkeypatch, predictor):
     """A model called ``seer``: the engine of the tests behind the functions that find and open one."""
     opened = predictor()
 
-    def open_engine(path, device, engine="auto"):
-        assert (str(path), device.name, engine) == ("seer", "cpu", "auto")
+    def open_engine(path, device, engine):
+        assert (str(path), device.name, engine.name) == ("seer", "cpu", "auto")
         return opened.engine, opened.config
 
-    monkeypatch.setitem(sys.modules, "seglab.engines", SimpleNamespace(open_engine=open_engine))
+    monkeypatch.setattr(seglab.engines, "open_engine", open_engine)
     monkeypatch.setitem(sys.modules, "seglab.models.bundle", SimpleNamespace(find_model=lambda name: name))
     return "seer"
 
@@ -71,6 +72,9 @@ def test_json_alone_on_stdout(run, model, dataset):
     assert out.count("\n") == 1
     assert values["schema"] == 1
     assert values["num_images"] == 5
+    assert values["engine"] == {
+        "name": "seer", "reason": "for tests", "device": "cpu", "device_reason": "asked for", "precision": "fp32"
+    }  # fmt: skip
     assert values["input"] == {"model": "seer", "data": str(dataset.dir), "split": "test", "pred": None, "gt": None}
     assert f"miou {values['miou']:.4f}" in err
 
@@ -91,6 +95,9 @@ def test_folders_of_a_task_file(run, masks):
     values = json.loads(out)
     assert code == 0
     assert values["task"] == "abc"
+    assert values["engine"] == {
+        "name": "seer", "reason": "for tests", "device": "cpu", "device_reason": "asked for", "precision": "fp32"
+    }  # fmt: skip
     assert values["input"] == {"model": None, "data": None, "split": None, "pred": "pred", "gt": "gt"}
     assert list(values["levels"]) == ["top", "fine"]
     assert "mean of" in err

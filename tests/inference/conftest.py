@@ -35,6 +35,8 @@ class ColourEngine:
     on_call: Callable[[int], None] = lambda count: None
     name: str = "colours"
     reason: str = "a fake"
+    device: Device = Device("cpu", None, "a fake too")
+    precision: str = "fp32"
     notes: list[str] = field(default_factory=lambda: ["a word at the end"])
 
     def __call__(self, pixels_BHWC: np.ndarray) -> np.ndarray:
@@ -127,7 +129,7 @@ def shell(
     capsys: pytest.CaptureFixture[str], model: FakeModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Shell:
     running = Shell(capsys, model)
-    monkeypatch.setattr("seglab.inference.model.choose_model", lambda task, name: running.model)
+    monkeypatch.setattr("seglab.inference.model.choose_model", lambda task, name, manner=None: running.model)
     monkeypatch.setenv("SEGLAB_DEVICE", "cpu")
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)

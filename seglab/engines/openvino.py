@@ -1,0 +1,167 @@
+"""The graph of a bundle in OpenVINO: an optional engine, the quickest on some processors.
+
+Legend: B batch, C channels, K classes, H W pixels.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seglab.config import Preprocess
+from seglab.device import Device, num_threads
+from seglab.engines.pixels import Normaliser, Pixels
+from seglab.errors import DataError, DeviceError
+from seglab.models.headers import external_tensors
+
+__all__ = ["OpenVinoEngine"]
+
+_TELEMETRY: Final = "openvino_telemetry"
+_BESIDE_THE_POINT: Final = ("Exception from ", "Check '", "FrontEnd API failed", "Summary:", "To facilitate ")
+
+
+class OpenVinoEngine:
+    """Pixels in, logits out, by a graph with one input (B, 3, H, W) and the logits as its first output.
+
+    Args:
+        path: Where the graph is from, for errors.
+        data: The whole file.
+        preprocess: Normalisation, and the size that a graph of fixed size must have.
+        device: The CPU, the only one that this engine computes on; where another was offered but not asked for,
+            :attr:`reason` says so.
+        threads: All usable CPUs by default.
+        reason: Why this engine was chosen.
+
+    Raises:
+        DeviceError: If OpenVINO is missing, or another device than the CPU was asked for.
+        DataError: If the graph is broken, not self-contained, or not of this form.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        data: bytes,
+        preprocess: Preprocess,
+        device: Device,
+        *,
+        threads: int | None = None,
+        reason: str = "",
+    ) -> None:
+        if device.kind != "cpu" and device.asked_for:
+            raise DeviceError(f"engine `openvino` cannot use device `{device.name}`", "`--device cpu`")
+        openvino = _openvino()
+        self.name = "openvino"
+        self.precision = "fp32"
+        self.notes: list[str] = []
+        self.reason = reason if device.kind == "cpu" else f"{reason}; it computes on the CPU only"
+        self.device = device if device.kind == "cpu" else Device("cpu", None, "the only one of this engine")
+        self._path = path
+        self._normalise = Normaliser(preprocess)
+        outside = external_tensors(path, data)
+        if outside:
+            raise DataError(
+                f"`{path}` keeps {len(outside)} tensors in other files (`{outside[0]}`...), which is refused",
+                "export it as one file",
+            )
+        core = openvino.Core()
+        try:
+            model = core.read_model(data)
+        except RuntimeError as error:
+            raise DataError(f"OpenVINO cannot load `{path}`: {_said(error)}") from error
+        self._one_by_one = _check_form(model, preprocess, path)
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32",  # Otherwise bfloat16 where the processor has it.
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads or num_threads(),
+            "ENABLE_CPU_PINNING": False,
+        }
+        try:
+            self._request = core.compile_model(model, "CPU", settings).create_infer_request()
+        except RuntimeError as error:
+            raise DataError(f"OpenVINO cannot load `{path}`: {_said(error)}") from error
+
+    def __call__(self, pixels_BHWC: Pixels) -> NDArray[np.float32]:
+        """Return logits_BKHW of RGB pixels.
+
+        Raises:
+            DeviceError: If OpenVINO fails, for want of memory say.
+        """
+        image_BCHW = self._normalise(pixels_BHWC)
+        if self._one_by_one and len(image_BCHW) != 1:
+            return np.concatenate([self._run(image_BCHW[i : i + 1]) for i in range(len(image_BCHW))])
+        return self._run(image_BCHW)
+
+    def _run(self, image_BCHW: NDArray[np.float32]) -> NDArray[np.float32]:
+        try:
+            self._request.infer([image_BCHW], share_inputs=True)
+            # A copy: the memory is used again for the next batch.
+            logits_BKHW: NDArray[np.float32] = np.array(self._request.get_output_tensor(0).data, np.float32)
+        except RuntimeError as error:
+            shape = "x".join(map(str, image_BCHW.shape))
+            raise DeviceError(
+                f"OpenVINO failed on `{self._path}` with input {shape}: {_said(error)}",
+                "try a smaller batch, or `--engine onnxruntime`",
+            ) from error
+        return logits_BKHW
+
+
+def _check_form(model: Any, preprocess: Preprocess, path: Path) -> bool:
+    """Check what the graph takes, and return whether that is one picture at a time."""
+    if len(model.inputs) != 1 or not model.outputs:
+        raise DataError(f"`{path}` does not take one float32 picture (B, 3, H, W): it cannot be used")
+    taken = model.input(0)
+    shape = taken.get_partial_shape()
+    if taken.get_element_type().get_type_name() != "f32" or (shape.rank.is_static and len(shape) != 4):
+        raise DataError(f"`{path}` does not take one float32 picture (B, 3, H, W): it cannot be used")
+    if shape.rank.is_dynamic:
+        return False
+    batch, *rest = [dim.get_length() if dim.is_static else None for dim in shape]
+    expected = (3, *preprocess.size_hw)
+    if any(have is not None and have != want for have, want in zip(rest, expected, strict=True)):
+        raise DataError(f"`{path}` takes pictures of {rest}, but its configuration says {list(expected)}")
+    if batch not in (None, 1):
+        raise DataError(f"`{path}` takes exactly {batch} pictures at a time: it cannot be used")
+    return batch == 1
+
+
+@cache
+def _openvino() -> Any:
+    with _without_telemetry():
+        try:
+            import openvino
+        except ModuleNotFoundError as error:
+            raise DeviceError(
+                "engine `openvino` is not installed", 'pip install "seglab[openvino]", or pip install openvino'
+            ) from error
+        except (ImportError, OSError) as error:
+            raise DeviceError(
+                f"openvino cannot be imported: {error}", "pip install --upgrade --force-reinstall openvino"
+            ) from error
+    return openvino
+
+
+@contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """Hide the package by which OpenVINO reports each import to its makers: only fetch uses the network."""
+    missing = object()
+    before: Any = sys.modules.get(_TELEMETRY, missing)
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # An import of it fails, which OpenVINO expects.
+    try:
+        yield
+    finally:
+        if before is missing:
+            del sys.modules[_TELEMETRY]
+        else:
+            sys.modules[_TELEMETRY] = before
+
+
+def _said(error: Exception) -> str:
+    """Return what OpenVINO says of the matter, in a line, without the places in its source code and its advice."""
+    lines = [line.strip().removeprefix("-- ") for line in str(error).splitlines()]
+    lines = [line for line in lines if line and not line.startswith(_BESIDE_THE_POINT)]
+    return (" ".join(lines) or type(error).__name__)[:200]

@@ -1,0 +1,145 @@
+"""OpenVINO: an extra that may be missing, reads the same graphs, computes in float32, and tells its makers nothing."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, numpy_helper
+
+import seglab.engines.openvino as module
+from seglab.device import Device
+from seglab.engines import open_engine
+from seglab.engines.openvino import OpenVinoEngine
+from seglab.errors import DataError, DeviceError, ExitCode
+from seglab.models.export import photo_like
+from tests.engines.test_onnxruntime import EXPECTED, PIXELS, PLAIN, graph
+
+CPU = Device("cpu", None, "test")
+installed = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="an optional extra")
+
+
+def engine(model: onnx.ModelProto, device: Device = CPU) -> OpenVinoEngine:
+    return OpenVinoEngine(Path("a.onnx"), model.SerializeToString(), PLAIN, device, threads=1, reason="asked for")
+
+
+def test_without_the_extra_the_error_names_it(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    module._openvino.cache_clear()
+    try:
+        with pytest.raises(DeviceError, match="engine `openvino` is not installed") as caught:
+            open_engine(small, CPU, "openvino")
+    finally:
+        module._openvino.cache_clear()
+    assert 'pip install "seglab[openvino]"' in caught.value.hint
+    assert caught.value.exit_code == ExitCode.DEVICE == 6
+
+
+@installed
+@pytest.mark.parametrize(
+    "shape", [("b", 3, "h", "w"), ("b", 3, 4, 6), (1, 3, 4, 6), (1, 3, "h", "w"), (None, None, None, None)]
+)
+def test_fixed_and_free_sizes(shape: tuple[object, ...]) -> None:
+    np.testing.assert_allclose(engine(graph(shape))(PIXELS), EXPECTED, atol=1e-6)
+
+
+@installed
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        (("b", 3, 8, 8), r"takes pictures of \[3, 8, 8\], but its configuration says \[3, 4, 6\]"),
+        (("b", 1, "h", "w"), "takes pictures of"),
+        ((2, 3, 4, 6), "takes exactly 2 pictures at a time"),
+        (("b", "h", "w"), "does not take one float32 picture"),
+    ],
+)
+def test_forms_that_cannot_be_used(shape: tuple[object, ...], message: str) -> None:
+    weight = numpy_helper.from_array(np.full((1,), 2, np.float32), "weight")
+    with pytest.raises(DataError, match=message):
+        engine(graph(shape, weight=weight))
+
+
+@installed
+def test_a_graph_of_other_numbers_is_refused() -> None:
+    weight = numpy_helper.from_array(np.full((1, 3, 1, 1), 2, np.float64), "weight")
+    with pytest.raises(DataError, match="does not take one float32 picture"):
+        engine(graph(kind=TensorProto.DOUBLE, weight=weight))
+
+
+@installed
+def test_tensors_in_other_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "secret.bin").write_bytes(np.full(3, 2, np.float32).tobytes())
+    monkeypatch.chdir(tmp_path)
+    weight = TensorProto(name="weight", data_type=TensorProto.FLOAT, dims=[1, 3, 1, 1], raw_data=b"")
+    onnx.external_data_helper.set_external_data(weight, "secret.bin")
+    weight.ClearField("raw_data")
+    with pytest.raises(DataError, match=r"keeps 1 tensors in other files \(`weight`...\), which is refused"):
+        engine(graph(weight=weight))
+
+
+@installed
+def test_an_operator_that_does_not_exist() -> None:
+    model = graph()
+    model.graph.node[0].op_type = "Conjure"
+    with pytest.raises(DataError, match=r"OpenVINO cannot load `a.onnx`: Model wasn't .*Conjure") as caught:
+        engine(model)
+    assert "\n" not in caught.value.message
+
+
+@installed
+def test_a_failure_while_running_is_one_line() -> None:
+    class Failing:
+        def infer(self, inputs: object, share_inputs: bool) -> None:
+            raise RuntimeError("Exception from src/a.cpp:1:\nCheck 'p' failed at src/b.cpp:2:\nout of memory\n\n")
+
+    opened = engine(graph())
+    opened._request = Failing()
+    with pytest.raises(DeviceError) as caught:
+        opened(PIXELS)
+    assert caught.value.message == "OpenVINO failed on `a.onnx` with input 3x3x4x6: out of memory"
+
+
+@installed
+def test_answers_do_not_change_when_the_engine_is_used_again(small: Path) -> None:
+    opened, _ = open_engine(small, CPU, "openvino")
+    first = opened(photo_like((1, 64, 64), 1))
+    kept = first.copy()
+    opened(photo_like((1, 64, 64), 2))
+    np.testing.assert_array_equal(first, kept)
+
+
+@installed
+def test_it_computes_on_the_cpu_alone() -> None:
+    with pytest.raises(DeviceError, match="engine `openvino` cannot use device `cuda:0`"):
+        engine(graph(), Device("cuda", 0, "asked for", asked_for=True))
+    opened = engine(graph(), Device("cuda", 0, "the first GPU found"))
+    assert (opened.device.name, opened.reason) == ("cpu", "asked for; it computes on the CPU only")
+
+
+@installed
+def test_float32_is_asked_for_whatever_the_processor_prefers() -> None:
+    compiled = engine(graph())._request.get_compiled_model()
+    assert str(compiled.get_property("INFERENCE_PRECISION_HINT")) in ("<Type: 'float32'>", "f32")
+
+
+@installed
+def test_no_torch_and_nothing_told_to_its_makers(small: Path, tmp_path: Path) -> None:
+    """The package that reports imports over the network is a dependency of OpenVINO; here a fake of it."""
+    (tmp_path / "openvino_telemetry").mkdir()
+    (tmp_path / "openvino_telemetry" / "__init__.py").write_text("raise SystemExit('imported')")
+    program = (
+        "import sys, pathlib, numpy as np\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from seglab.device import choose_device\n"
+        "from seglab.engines import open_engine\n"
+        "engine, config = open_engine(pathlib.Path(sys.argv[1]), choose_device('cpu'), 'openvino')\n"
+        "logits = engine(np.zeros((2, *config.preprocess.size_hw, 3), np.uint8))\n"
+        "loaded = {'torch', 'onnxruntime', 'onnx', 'openvino_telemetry'} & set(sys.modules)\n"
+        "print(engine.name, logits.shape, sorted(loaded))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(small)], capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.stdout.strip() == "openvino (2, 11, 64, 64) []"
