@@ -79,7 +79,7 @@ def _show_list(rows: "Registry", json: bool) -> None:
     if json:
         print_json([row.to_dict() | {"dir": str(default_dir(row)), "here": here[name]} for name, row in rows.items()])
         return
-    for kind in ("dataset", "checkpoint"):
+    for kind in ("dataset", "checkpoint", "encoder"):
         _print_rows(f"{kind}s", [(row, here[name]) for name, row in rows.items() if row.kind == kind])
     note("[bold]seglab fetch NAME[/bold] brings one; [bold]seglab fetch NAME --dry-run[/bold] says more about it")
 

@@ -7,8 +7,9 @@ Legend: B batch, C channels, K classes, H W pixels.
 
 import importlib
 import inspect
+import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, Final
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 from seglab.errors import DeviceError, SeglabError, UsageError, unknown
 from seglab.models.segmenter import Segmenter
 
-__all__ = ["EncoderDecoder", "import_smp", "rename_original_key"]
+__all__ = ["EncoderDecoder", "bare_encoder", "import_smp", "rename_original_key"]
 
 _DECIDED_HERE: Final = frozenset(
     {"self", "encoder_name", "encoder_weights", "in_channels", "classes", "activation", "aux_params", "kwargs"}
@@ -62,6 +63,29 @@ def import_smp(load: Callable[[str], ModuleType] = importlib.import_module) -> M
             f"torch {torch.__version__} and the installed torchvision do not fit together: {_first_line(error)}",
             "reinstall both from one index: pip install --force-reinstall torch torchvision",
         ) from error
+
+
+def bare_encoder(encoder: str, tensors: Mapping[str, Tensor] | None = None) -> nn.Module:
+    """Return smp's encoder alone, with random weights and with its classifier's names known to its loader.
+
+    Args:
+        encoder: A name of smp, or ``tu-`` and one of timm.
+        tensors: Weights that timm loads into an encoder of its own; it knows their older names, and drops the
+            classifier.
+    """
+    args: dict[str, Any] = {}
+    if tensors is not None:
+        args = {"weights": True, "pretrained_cfg_overlay": {"state_dict": dict(tensors)}}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`timm-` encoders are deprecated", DeprecationWarning)
+        builder = logging.getLogger("timm.models._builder")
+        level = builder.level
+        builder.setLevel(logging.ERROR)  # it lists the classifier's tensors, which nobody wants here
+        try:
+            bare: nn.Module = import_smp().encoders.get_encoder(encoder, **args)
+        finally:
+            builder.setLevel(level)
+    return bare
 
 
 class EncoderDecoder(Segmenter):

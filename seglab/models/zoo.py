@@ -9,15 +9,18 @@ import importlib
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
+from seglab.data.fetching.registry import Registry, load_registry
 from seglab.errors import UsageError, unknown
 from seglab.models.figures import FIGURES
+from seglab.models.pretrained import FETCHED, published_weights
 
 if TYPE_CHECKING:
     from seglab.models.segmenter import Segmenter
 
-__all__ = ["DECODERS", "ENCODERS", "ZooRow", "build", "names", "row", "rows"]
+__all__ = ["CHECKPOINTS", "DECODERS", "ENCODERS", "ZooRow", "build", "names", "row", "rows"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,21 @@ class ZooRow:
     """Licence of the code that the network is made of."""
     commercial: bool
     """Whether that licence allows commercial use without asking further."""
+    weights: tuple[str, ...]
+    """Names for ``seglab fetch``: of checkpoints, or of weights for its encoder alone (``encoder-...``)."""
+    weights_licence: str
+    """Licence of the first of them; for encoders also where they have no such name. Empty if nobody publishes any."""
+    weights_commercial: str
+    """Whether that licence allows commercial use: ``yes``, ``no`` or ``unclear``; empty as above."""
+
+
+CHECKPOINTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "unet": ("helen-unet",),
+    "u2net": ("u2net", "u2net-human", "cloth-u2net", "cloth-u2net-retrained"),
+    "u2netp": ("u2netp",),
+    "deeplabv3-mobilenet_v2": ("pascal-part-deeplabv3",),
+}
+"""Networks, and the checkpoints of the registry that are of them."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +151,7 @@ def row(name: str) -> ZooRow:
         network = _NETWORKS[name]
         return ZooRow(
             name=name, family=network.family, size=network.size, params=params, gflop=gflop,
-            description=network.description, code_licence="MIT", commercial=True,
+            description=network.description, code_licence="MIT", commercial=True, **_weights(name),
         )  # fmt: skip
     decoder, encoder = _split(name)
     if encoder not in ENCODERS and not encoder.startswith(("tu-", "timm-")):
@@ -142,6 +160,7 @@ def row(name: str) -> ZooRow:
     return ZooRow(
         name=name, family=f"smp-{decoder}", size=_ENCODER_DECODER_SIZE, params=params, gflop=gflop,
         description=f"{DECODERS[decoder]}, on {encoder}", code_licence=licence, commercial=commercial,
+        **_weights(name, encoder),
     )  # fmt: skip
 
 
@@ -173,6 +192,23 @@ def build(name: str, num_classes: int, **args: Any) -> "Segmenter":
     from seglab.models.encoder_decoder import EncoderDecoder
 
     return EncoderDecoder(decoder, encoder, num_classes, **args)
+
+
+def _weights(name: str, encoder: str = "") -> dict[str, Any]:
+    """Return the fields of a row that tell of its weights."""
+    registry = _registry()
+    names = [*CHECKPOINTS.get(name, ()), *([f"{FETCHED}{encoder}"] if f"{FETCHED}{encoder}" in registry else ())]
+    terms: Any = registry[names[0]] if names else published_weights(encoder)[0] if encoder else None
+    return {
+        "weights": tuple(names),
+        "weights_licence": terms.licence if terms else "",
+        "weights_commercial": terms.commercial if terms else "",
+    }
+
+
+@cache
+def _registry() -> Registry:
+    return load_registry()
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -74,7 +74,7 @@ class Row:
     """One dataset or checkpoint."""
 
     name: str
-    kind: Literal["dataset", "checkpoint"]
+    kind: Literal["dataset", "checkpoint", "encoder"]
     title: str
     sources: tuple[Source, ...]
     origin: str = ""
@@ -161,7 +161,7 @@ def _row(name: str, values: Any) -> Row:
     if not isinstance(values, dict):
         raise TypeError("a row is a table")
     given = dict(values)
-    kind = _one_of("kind", given.pop("kind", None), ("dataset", "checkpoint"))
+    kind = _one_of("kind", given.pop("kind", None), ("dataset", "checkpoint", "encoder"))
     sources = tuple(_source(source) for source in _list("sources", given.pop("sources", None)))
     following = tuple(_checked("next", text, str) for text in _list("next", given.pop("next", [])))
     given.setdefault("unpack", kind == "dataset")
