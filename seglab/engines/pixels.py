@@ -5,7 +5,10 @@ from numpy.typing import NDArray
 
 from seglab.config import Preprocess
 
-__all__ = ["Normaliser"]
+__all__ = ["Normaliser", "Pixels"]
+
+Pixels = NDArray[np.uint8 | np.float32]
+"""RGB, 0..255; or float32 that is normalised already."""
 
 
 class Normaliser:
@@ -20,14 +23,16 @@ class Normaliser:
         channels = zip(preprocess.mean, preprocess.std, strict=True)
         self._tables = [((steps - mean) / std).astype(np.float32) for mean, std in channels]
 
-    def __call__(self, pixels_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return image_BCHW, contiguous, of RGB pixels.
+    def __call__(self, pixels_BHWC: Pixels) -> NDArray[np.float32]:
+        """Return image_BCHW, contiguous, of RGB pixels; float32 is taken for normalised already.
 
         Raises:
-            ValueError: If the pixels are not uint8 BHWC with three channels.
+            ValueError: If the pixels are neither, or not BHWC with three channels.
         """
         import cv2
 
+        if pixels_BHWC.dtype == np.float32 and pixels_BHWC.ndim == 4 and pixels_BHWC.shape[3] == 3:
+            return np.ascontiguousarray(pixels_BHWC.transpose(0, 3, 1, 2))
         if pixels_BHWC.dtype != np.uint8 or pixels_BHWC.ndim != 4 or pixels_BHWC.shape[3] != 3:
             raise ValueError(f"pixels are {pixels_BHWC.dtype} {pixels_BHWC.shape}, must be uint8 (B, H, W, 3)")
         num, height, width, _ = pixels_BHWC.shape

@@ -1,16 +1,18 @@
 """Which model answers: the one that was named, or the one that comes with seglab for a task."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import seglab
 from seglab.device import Device
 from seglab.errors import DataError, UsageError
+from seglab.inference.manner import Manner
 from seglab.inference.predictor import Predictor
 from seglab.tasks import Task, load_task
 
 if TYPE_CHECKING:
+    from seglab.engines import EngineChoice
     from seglab.models.bundle import BundleConfig
 
 __all__ = ["Model", "choose_model"]
@@ -22,26 +24,40 @@ class Model:
 
     path: Path
     config: "BundleConfig"
+    manner: Manner = field(default_factory=Manner, kw_only=True)
+    """Whose way of using it is followed."""
 
-    def open(self, device: Device, *, engine: str = "auto", batch_size: int = 1) -> Predictor:
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the answers depend on, as plain JSON values."""
+        return {"model": self.config.save_id, **self.manner.settings}
+
+    def open(self, device: Device, *, engine: "str | EngineChoice" = "auto", batch_size: int = 1) -> Predictor:
         """Load it.
 
         Raises:
             DeviceError: If the engine or the device cannot run it.
             DataError: If its weights are broken.
+            UsageError: If it cannot be used in that manner.
         """
-        from seglab.engines import open_engine
+        from seglab.engines import EngineChoice, open_engine
 
-        opened, config = open_engine(self.path, device, engine)
-        return Predictor(opened, config, batch_size=batch_size)
+        choice = EngineChoice(engine) if isinstance(engine, str) else engine
+        road, choice = self.manner.apply(self.config, choice)
+        opened, config = open_engine(self.path, device, choice)
+        alone = road.alone or choice.bn == "batch"
+        about = self.manner.describe(config)
+        return Predictor(opened, config, batch_size=1 if alone else batch_size, road=road, about=about)
 
 
-def choose_model(task: str | None, model: str | None) -> Model:
+def choose_model(task: str | None, model: str | None, manner: Manner | None = None) -> Model:
     """Find the model for a command.
 
     Args:
         task: Name or TOML file of the task that is wanted; None takes what the model was trained for.
-        model: A run, a bundle or an ``.onnx`` file; None takes the model that comes with seglab for the task.
+        model: A run, a bundle, an ``.onnx`` file or a published checkpoint; None takes the model that comes with seglab
+            for the task.
+        manner: Whose way of using it is followed; ours by default.
 
     Raises:
         UsageError: If neither is given, or there is no such task.
@@ -56,10 +72,14 @@ def choose_model(task: str | None, model: str | None) -> Model:
     config = read_config(path)
     if wanted is not None and not _same(wanted, config.task):
         raise DataError(
-            f"`{path}` segments `{config.task.name}`, but the task is `{wanted.name}`",
+            f"`{path}` segments {_words(config.task)}, but the task is {_words(wanted)}",
             f"leave `--task` out, or name a model trained on `{wanted.name}`",
         )
-    return Model(path, config)
+    return Model(path, config, manner=manner or Manner())
+
+
+def _words(task: Task) -> str:
+    return f"`{task.name}` ({task.num_classes} classes)"
 
 
 def _same(wanted: Task, trained: Task) -> bool:

@@ -25,8 +25,15 @@ def test_any_size_batch_and_memory_layout(size_hw: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "pixels", [np.zeros((1, 3, 8, 8), np.uint8), np.zeros((8, 8, 3), np.uint8), np.zeros((1, 8, 8, 3), np.float32)]
+    "pixels", [np.zeros((1, 3, 8, 8), np.uint8), np.zeros((8, 8, 3), np.uint8), np.zeros((1, 8, 8, 3), np.float64)]
 )
 def test_other_arrays_are_refused(pixels: np.ndarray) -> None:
     with pytest.raises(ValueError, match="must be uint8"):
         Normaliser(Preprocess(size_hw=(8, 8)))(pixels)
+
+
+def test_floats_are_taken_for_normalised() -> None:
+    image = np.random.default_rng(0).standard_normal((2, 5, 7, 3)).astype(np.float32)
+    normalised = Normaliser(Preprocess(size_hw=(8, 8)))(image)
+    assert normalised.flags["C_CONTIGUOUS"]
+    np.testing.assert_array_equal(normalised, image.transpose(0, 3, 1, 2))
