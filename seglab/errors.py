@@ -107,7 +107,8 @@ def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> Usage
         hint: Used when nothing is near; by default the known names are listed.
     """
     names = list(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    folded = {known_name.casefold(): known_name for known_name in names}
+    near = [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)]
     if near:
         hint = "did you mean " + " or ".join(f"`{match}`" for match in near) + "?"
     elif not hint:

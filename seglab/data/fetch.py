@@ -13,14 +13,15 @@ from typing import Any, Final
 
 from seglab import files
 from seglab.data.fetching.admission import ArchiveError, Limits
-from seglab.data.fetching.obtain import Obtained, Transfer, by_hand, checked_by, digests, mismatch, obtain
-from seglab.data.fetching.places import SOURCE_NAME, data_path, default_dir, is_offline
-from seglab.data.fetching.registry import Row, Source
+from seglab.data.fetching.forecast import obstacles, steps
+from seglab.data.fetching.given import check_given, take_given
+from seglab.data.fetching.obtain import Obtained, Transfer, obtain
+from seglab.data.fetching.places import OFFLINE_VARIABLE, SOURCE_NAME, data_path, default_dir, is_offline
+from seglab.data.fetching.registry import Row
 from seglab.data.fetching.retrying import Meter, Policy, no_meter
-from seglab.data.fetching.sniffing import HEAD_BYTES, refusal
 from seglab.data.fetching.unpack import Tree, read_tree, unpack
 from seglab.data.staging import StagedDir
-from seglab.errors import BusyError, DataError, Interrupted, UsageError
+from seglab.errors import BusyError, DataError, ExitCode, Interrupted, UsageError
 from seglab.version import __version__
 
 __all__ = ["Fetched", "fetch", "plan", "verify"]
@@ -99,14 +100,15 @@ def fetch(
         return Fetched(row, dir, unchanged=True)
     transfer = Transfer(policy or Policy(), meter, lambda num_bytes: _need_room(dir, num_bytes), say)
     with (
-        _in_good_order(row, downloads_dir, own_archive=from_path is None),
         StagedDir(dir, lambda there: _check_replaceable(row, there, force)) as staged,
+        _in_good_order(row, downloads_dir, own_archive=from_path is None),
     ):
         if from_path is not None:
-            obtained = _from_file(row, from_path, meter, say)
+            obtained = take_given(row, from_path, transfer)
         else:
             transfer.need_room(_estimate(row, downloads_dir))
-            obtained = obtain(row, downloads_dir, transfer, offline=offline or is_offline())
+            forbids = "--offline" if offline else OFFLINE_VARIABLE if is_offline() else ""
+            obtained = obtain(row, downloads_dir, transfer, offline=forbids)
         _build(row, obtained, staged.build_dir, transfer, limits, keep_archive)
         staged.publish()
     shutil.rmtree(downloads_dir, ignore_errors=True)
@@ -133,17 +135,49 @@ def verify(row: Row, out: Path | None = None, meter: Meter = no_meter) -> Fetche
     return Fetched(row, dir, unchanged=True)
 
 
-def plan(row: Row, out: Path | None = None) -> dict[str, Any]:
-    """Return what a fetch would do, without the network and without writing."""
-    from seglab.data.fetching.kaggle import find_login
+def plan(
+    row: Row,
+    out: Path | None = None,
+    *,
+    from_path: Path | None = None,
+    offline: bool = False,
+    force: bool = False,
+    keep_archive: bool = False,
+) -> dict[str, Any]:
+    """Return what a fetch with the same arguments would do, without the network and without writing.
+
+    Beside the row's fields there are ``steps``, what would happen in order, and ``obstacles``, what would stop it.
+
+    Raises:
+        DataError: If the fetch would refuse its target or the file it is given.
+        UsageError: If the target is the folder we are in, or the file an address.
+    """
+    from seglab.data.fetching.logins import find_login, login_problems
 
     dir = _target(row, out)
-    return row.to_dict() | {
+    downloads_dir = dir.with_name(f".{dir.name}.download")
+    here = _read_source(dir).get("name") == row.name
+    nothing_to_do = not force and _is_here(row, dir)
+    _check_replaceable(row, dir, force or nothing_to_do)
+    if from_path is not None and not nothing_to_do:
+        check_given(row, from_path)
+    kept = 0 if from_path else _bytes_kept(downloads_dir)
+    values = row.to_dict() | {
         "dir": str(dir),
-        "here": _read_source(dir).get("name") == row.name,
-        "needed_bytes": _estimate(row, dir.with_name(f".{dir.name}.download")),
+        "path": str(_path_to_be(row, dir, from_path)),
+        "here": here,
+        "kept_bytes": kept,
+        "needed_bytes": 0 if nothing_to_do else _estimate(row, downloads_dir, from_path),
         "free_bytes": files.free_bytes(dir.parent),
         "login_found": find_login() if row.login else "",
+        "login_problems": login_problems() if row.login else [],
+    }
+    if nothing_to_do:
+        return values | {"steps": [f"it is in {dir} already, so nothing is done"], "obstacles": []}
+    forbidden = "" if from_path else "--offline" if offline else OFFLINE_VARIABLE if is_offline() else ""
+    return values | {
+        "steps": steps(row, dir, from_path=from_path, kept_bytes=kept, replaces=here, keep_archive=keep_archive),
+        "obstacles": obstacles(row, values, forbidden=forbidden, downloads=from_path is None, spare_bytes=SPARE_BYTES),
     }
 
 
@@ -156,12 +190,22 @@ def _in_good_order(row: Row, downloads_dir: Path, *, own_archive: bool) -> Itera
         if own_archive:
             shutil.rmtree(downloads_dir, ignore_errors=True)
         raise
-    except KeyboardInterrupt:
-        raise Interrupted(f"interrupted; what has come of `{row.name}` is kept", "the same command goes on") from None
     except OSError as error:
         raise DataError(f"cannot read or write: {error}", "check the permissions and the disk") from error
+    except (Exception, SystemExit):
+        raise
+    except BaseException as error:  # Ctrl-C, or a signal
+        code = ExitCode.INTERRUPTED if isinstance(error, KeyboardInterrupt) else ExitCode.TERMINATED
+        raise Interrupted(_how_it_goes_on(row, downloads_dir), exit_code=code) from error
     finally:
         _tidy(downloads_dir)
+
+
+def _how_it_goes_on(row: Row, downloads_dir: Path) -> str:
+    kept = _bytes_kept(downloads_dir)
+    if not kept:
+        return f"stopped before anything of `{row.name}` was kept; the same command starts again"
+    return f"stopped; {_megabytes(kept)} of `{row.name}` are kept, and the same command goes on from there"
 
 
 def _clear(dir: Path, downloads_dir: Path) -> None:
@@ -173,8 +217,25 @@ def _clear(dir: Path, downloads_dir: Path) -> None:
 
 def _tidy(downloads_dir: Path) -> None:
     """Remove the folder of downloads if nothing in it is worth keeping."""
-    if downloads_dir.is_dir() and not any(path.is_file() for path in downloads_dir.rglob("*")):
+    if downloads_dir.is_dir() and not any(_is_worth_keeping(path) for path in downloads_dir.rglob("*")):
         shutil.rmtree(downloads_dir, ignore_errors=True)
+
+
+def _bytes_kept(downloads_dir: Path) -> int:
+    return sum(path.stat().st_size for path in downloads_dir.rglob("*") if _is_worth_keeping(path))
+
+
+def _path_to_be(row: Row, dir: Path, from_path: Path | None) -> Path:
+    """Return what commands will be given, as far as that is known before the archive is."""
+    if (dir / SOURCE_NAME).is_file():
+        return data_path(dir)
+    names = [source.file for source in row.tried if source.file] or ([from_path.name] if from_path else [])
+    return dir / names[0] if names and not row.unpack else dir
+
+
+def _is_worth_keeping(path: Path) -> bool:
+    """Tell whether something holds bytes of a download, and not only notes about some."""
+    return path.is_file() and path.stat().st_size > 0 and path.suffix not in (".json", ".kaggle-partial")
 
 
 def _target(row: Row, out: Path | None) -> Path:
@@ -224,34 +285,16 @@ def _need_room(dir: Path, num_bytes: int) -> None:
 
 
 def _megabytes(num_bytes: int) -> str:
-    return f"{num_bytes / 1e6:,.0f} MB"
+    return f"{num_bytes / 1e6:,.{0 if num_bytes >= 10_000_000 else 1}f} MB"
 
 
-def _estimate(row: Row, downloads_dir: Path) -> int:
+def _estimate(row: Row, downloads_dir: Path, from_path: Path | None = None) -> int:
     """Return roughly how many bytes of disk a fetch will take from now on; 0 if nobody knows."""
+    if from_path is not None:
+        size = from_path.stat().st_size
+        return max(row.unpacked_bytes, size) if row.unpack else size
     there = read_tree(downloads_dir, leave_out=frozenset(), digest=False).num_bytes if downloads_dir.is_dir() else 0
     return max(0, row.bytes - there) + ((row.unpacked_bytes or row.bytes) if row.unpack else 0)
-
-
-def _from_file(row: Row, path: Path, meter: Meter, say: Callable[[str], None]) -> Obtained:
-    """Check a file that the user downloaded himself."""
-    if not path.is_file():
-        raise DataError(f"there is no file `{path}`", by_hand(row))
-    with path.open("rb") as handle:
-        why = refusal(handle.read(HEAD_BYTES), archive=row.unpack)
-    if why:
-        raise DataError(f"`{path}` is {why}", by_hand(row))
-    sums = digests(path, row.sources, meter)
-    with_sums = [source for source in row.sources if checked_by(source)]
-    fitting = next((source for source in with_sums if not mismatch(source, sums)), None)
-    if fitting is None and with_sums and len(with_sums) == len([s for s in row.sources if s.way != "page"]):
-        raise DataError(f"`{path}` is not `{row.name}`: {mismatch(with_sums[0], sums)}", by_hand(row))
-    if fitting is None:
-        say(f"no checksum of {row.name} is known: {path.name} is taken as it is")
-    names = [source.file for source in row.sources if source.file]
-    name = path.name if row.unpack or not names else fitting.file if fitting and fitting.file else names[0]
-    source = fitting or Source(way="file", ref=str(path.resolve()), file=path.name)
-    return Obtained(path, name, source, sums["sha256"], checked_by(fitting) if fitting else "")
 
 
 def _build(
@@ -300,7 +343,8 @@ def _source_values(row: Row, obtained: Obtained, tree: Tree, archive: str) -> di
         "title": row.title,
         "task": row.task,
         "origin": row.origin,
-        "url": obtained.source.url,
+        "url": obtained.source.url or None,
+        "from": obtained.given or None,
         "file": obtained.name,
         "bytes": obtained.path.stat().st_size,
         "sha256": obtained.sha256,

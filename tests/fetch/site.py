@@ -164,3 +164,12 @@ def make_tar(members: dict[str, bytes], mode: str = "w") -> bytes:
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
     return buffer.getvalue()
+
+
+def make_weights(data: bytes = b"weights" * 100) -> bytes:
+    """Return a checkpoint in the form that PyTorch writes: a zip of one pickle and the numbers, not packed."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in (("data.pkl", b"\x80\x02}q\x00."), ("data/0", data), ("version", b"3\n")):
+            archive.writestr(zipfile.ZipInfo(f"archive/{name}"), content)
+    return buffer.getvalue()

@@ -10,7 +10,7 @@ from seglab.data.fetching.download import Order, download
 from seglab.data.fetching.retrying import no_meter
 from seglab.errors import DataError, NetworkError
 from tests.fetch import site as sites
-from tests.fetch.site import HTML, chunked, etag, make_zip, redirect, stall, status, truncate, whole
+from tests.fetch.site import HTML, chunked, etag, make_weights, make_zip, redirect, stall, status, truncate, whole
 
 DATA = make_zip({"photo.bin": random.Random(0).randbytes(200_000)})
 
@@ -177,17 +177,23 @@ def test_too_many_redirects_end(site, get):
 
 @pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:,x"])
 def test_a_redirect_to_something_that_is_no_web_address_is_not_followed(site, get, place):
-    with pytest.raises(NetworkError):
+    with pytest.raises(NetworkError) as caught:
         get(site.put("/a.zip", b"", redirect(place)))
+    scheme = place.split(":")[0]
+    assert caught.value.message == (
+        f"`127.0.0.1` redirects to a `{scheme}:` address, which is refused: only http and https are followed"
+    )
+    assert len(site.requests) == 1
 
 
 def test_a_redirect_from_https_to_http_is_not_followed():
+    import io
     from urllib.request import Request
 
     from seglab.data.fetching.download import _Redirects
 
     with pytest.raises(NetworkError, match="from https to"):
-        _Redirects(5).redirect_request(Request("https://a.example/x"), None, 302, "", {}, "http://a.example/x")
+        _Redirects(5).redirect_request(Request("https://a.example/x"), io.BytesIO(), 302, "", {}, "http://a.example/x")
 
 
 @pytest.mark.parametrize(
@@ -264,13 +270,15 @@ def test_a_page_in_answer_to_a_resumed_request_is_never_kept(site, get, part_pat
     url = site.put("/a.zip", DATA, truncate(50_000), status(200, body=HTML))
     with pytest.raises(NetworkError, match="web page"):
         get(url)
-    assert not part_path.exists()
+    assert part_path.read_bytes() == DATA[:50_000]
+    assert get(url) == DATA
+    assert site.asked("/a.zip")[-1]["Range"] == "bytes=50000-"
 
 
 def test_other_data_than_an_archive_is_refused_where_one_is_expected(site, get):
     with pytest.raises(NetworkError, match="no archive"):
         get(site.put("/a.zip", bytes(range(256)) * 10))
-    assert get(site.put("/w.bin", bytes(range(256)) * 10), archive=False) == bytes(range(256)) * 10
+    assert get(site.put("/w.bin", make_weights()), archive=False, name="w.bin") == make_weights()
 
 
 @pytest.mark.parametrize("code", [204, 206])

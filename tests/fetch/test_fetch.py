@@ -20,12 +20,13 @@ from seglab.data import fetch as verb
 from seglab.data.fetch import fetch, plan, verify
 from seglab.data.fetching.admission import ArchiveError, Limits
 from seglab.data.fetching.places import cache_dir, data_path, fetched_checkpoint
+from seglab.data.fetching.registry import load_registry
 from seglab.errors import BusyError, DataError, Interrupted, NetworkError, UsageError
-from tests.fetch.site import HTML, make_tar, make_zip, stall, status, truncate
+from tests.fetch.site import HTML, make_tar, make_weights, make_zip, stall, status, truncate
 
 PHOTO = random.Random(0).randbytes(200_000)
 ZIP = make_zip({"set/images/1.jpg": PHOTO, "set/masks/1.png": b"mask"})
-WEIGHTS = b"\x80\x02" + random.Random(1).randbytes(50_000)
+WEIGHTS = make_weights(random.Random(1).randbytes(50_000))
 
 
 def sha256(data):
@@ -163,7 +164,7 @@ def test_a_part_that_proves_wrong_is_given_up_once(site, bring, tmp_path):
     with pytest.raises(NetworkError):
         bring(row)
     (part,) = (tmp_path / ".out.download").rglob("download.part")
-    part.write_bytes(b"\x80\x02" + bytes(19_998))
+    part.write_bytes(WEIGHTS[:100] + bytes(19_900))
     assert bring(row).path.read_bytes() == WEIGHTS
     assert any("from the start again" in text for text in bring.said)
 
@@ -189,7 +190,7 @@ def test_an_interrupted_unpacking_does_not_download_again(site, bring, tmp_path,
 
     with monkeypatch.context() as broken:
         broken.setattr(verb, "unpack", interrupted)
-        with pytest.raises(Interrupted, match="`thing` is kept"):
+        with pytest.raises(Interrupted, match="of `thing` are kept, and the same command goes on"):
             bring(row)
     assert visible(tmp_path) == [".out.download"]
     bring(row, offline=True)
@@ -415,6 +416,224 @@ def test_only_fetch_knows_the_network():
     assert found >= 3
 
 
+# ---------------------------------------------------------------- what is not what it should be
+
+
+def test_a_file_that_is_no_checkpoint_is_never_kept(site, bring, tmp_path):
+    jpeg = b"\xff\xd8\xff\xe0" + bytes(range(256)) * 9
+    for data, words in (
+        (HTML, "a web page"),
+        (b"not here\n", "text, not data"),
+        (jpeg, "a JPEG picture, not a PyTorch checkpoint"),
+        (ZIP, "a zip archive without a PyTorch checkpoint"),
+        (WEIGHTS[: len(WEIGHTS) // 2], "a damaged PyTorch checkpoint, perhaps cut off"),
+        (WEIGHTS[:-1], "a damaged PyTorch checkpoint, perhaps cut off"),
+    ):
+        with pytest.raises(NetworkError, match=words):
+            bring(checkpoint(site.put("/x", data)))
+        (tmp_path / "mine").write_bytes(data)
+        with pytest.raises(DataError, match=words) as caught:
+            bring(checkpoint("https://a.example/x"), from_path=tmp_path / "mine")
+        assert "seglab fetch thing --from FILE" in caught.value.hint
+        assert visible(tmp_path) == ["mine"]
+
+
+def test_after_a_source_with_the_wrong_file_the_next_one_is_tried(site, bring):
+    row = checkpoint(site.put("/cut", WEIGHTS[:-1]), site.put("/x", WEIGHTS))
+    assert bring(row).path.read_bytes() == WEIGHTS
+    assert "what came is a damaged PyTorch checkpoint" in bring.said[0]
+
+
+@pytest.mark.parametrize(("num_bytes", "fits"), [(105_000, False), (95_000, True), (13_000, True), (12_000, False)])
+def test_weights_are_about_as_long_as_the_registry_says(site, bring, tmp_path, num_bytes, fits):
+    assert 50_000 < len(WEIGHTS) < 51_000
+    row = f"bytes = {num_bytes}\n" + checkpoint(site.put("/x", WEIGHTS))
+    (tmp_path / "mine").write_bytes(WEIGHTS)
+    for options in ({}, {"from_path": tmp_path / "mine", "out": tmp_path / "other"}):
+        if fits:
+            bring(row, **options)
+            continue
+        with pytest.raises((NetworkError, DataError), match=rf"50,\d+ bytes long, about {num_bytes:,} were expected"):
+            bring(row, **options)
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_known_checksum_counts_more_than_a_rough_length(site, bring):
+    row = "bytes = 7\n" + checkpoint(site.put("/x", WEIGHTS), more=f", sha256 = '{sha256(WEIGHTS)}'")
+    assert bring(row).to_dict()["checked"] == "sha256"
+
+
+def test_the_exact_length_counts_for_a_file_of_the_users_too(bring, tmp_path):
+    (tmp_path / "mine").write_bytes(WEIGHTS)
+    with pytest.raises(DataError, match=r"is not `thing`: wrong length: \d+ bytes, 7 were expected"):
+        bring(checkpoint("https://a.example/x", more=", bytes = 7"), from_path=tmp_path / "mine")
+    done = bring(checkpoint("https://a.example/x", more=f", bytes = {len(WEIGHTS)}"), from_path=tmp_path / "mine")
+    assert done.to_dict()["url"] == "https://a.example/x"
+
+
+def test_a_checkpoint_is_no_dataset(site, bring, tmp_path):
+    with pytest.raises(NetworkError, match="sent a PyTorch checkpoint, not an archive"):
+        bring(dataset(site.put("/x", WEIGHTS)))
+    assert visible(tmp_path) == []
+
+
+def test_nothing_is_left_of_a_page_that_was_refused(site, bring, tmp_path):
+    with pytest.raises(NetworkError, match="web page"):
+        bring(dataset(site.put("/page", b"x", status(200, body=HTML))), out=tmp_path / "html")
+    assert visible(tmp_path) == []
+
+
+def test_where_a_file_of_the_users_came_from_is_noted_without_its_folder(bring, tmp_path):
+    (tmp_path / "Downloads").mkdir()
+    (tmp_path / "Downloads" / "mine.zip").write_bytes(ZIP)
+    values = bring(dataset("https://a.example/x"), from_path=tmp_path / "Downloads" / "mine.zip").to_dict()
+    assert (values["url"], values["from"], values["file"]) == (None, "mine.zip", "mine.zip")
+    assert "Downloads" not in (tmp_path / "out" / "SOURCE.json").read_text()
+
+
+def test_what_from_cannot_take_is_said_plainly(bring, tmp_path):
+    row = dataset("https://a.example/x")
+    with pytest.raises(DataError, match="is a folder; `--from` takes the archive") as caught:
+        bring(row, from_path=tmp_path)
+    assert f"`seglab prepare {tmp_path} prepared/x`" in caught.value.hint
+    with pytest.raises(DataError, match="is a folder; `--from` takes the file with the weights") as caught:
+        bring(checkpoint("https://a.example/x"), from_path=tmp_path)
+    assert f"--from {tmp_path}/FILE" in caught.value.hint
+    with pytest.raises(UsageError, match=r"`https://a\.example/x\.zip` is an address; `--from` takes a file"):
+        bring(row, from_path=Path("https://a.example/x.zip"))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="is no ordinary file"):
+        bring(row, from_path=tmp_path / "pipe")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"), [({"offline": True}, "leave `--offline` out"), ({}, "`unset SEGLAB_OFFLINE`")]
+)
+def test_the_hint_says_what_forbids_the_network(bring, monkeypatch, options, hint):
+    if not options:
+        monkeypatch.setenv("SEGLAB_OFFLINE", "1")
+    with pytest.raises(NetworkError) as caught:
+        bring(dataset("https://a.example/x"), **options)
+    assert caught.value.hint.startswith(hint)
+    assert ("--offline" in caught.value.hint) == bool(options)
+
+
+def test_an_encrypted_archive_says_what_to_run(bring, tmp_path):
+    locked = Path(__file__).parent / "archives" / "locked.7z"
+    with pytest.raises(ArchiveError, match=r"`a\.txt` is encrypted") as caught:
+        bring(dataset("https://a.example/x"), from_path=locked)
+    assert "7z x" in caught.value.hint
+    assert "seglab prepare" in caught.value.hint
+    assert visible(tmp_path) == []
+
+
+def test_a_second_process_leaves_alone_what_the_first_has_just_begun(site, bring, tmp_path):
+    from seglab import files
+
+    (tmp_path / ".out.download" / "x").mkdir(parents=True)
+    with files.lock(tmp_path / ".out.lock", "x"), pytest.raises(BusyError):
+        bring(dataset(site.put("/a.zip", ZIP)))
+    assert (tmp_path / ".out.download" / "x").is_dir()
+
+
+# ---------------------------------------------------------------- what would happen
+
+
+def test_a_plan_says_every_step(make_row, tmp_path):
+    row = make_row("bytes = 1000\n" + dataset("https://a.example/x.zip", "https://b.example/x.zip"))
+    told = plan(row, tmp_path / "out", keep_archive=True)
+    text = "\n".join(told["steps"])
+    for words in (
+        "lock ", "from a.example, and if that fails from b.example", ".out.download", "an archive, no web page",
+        "none is known to compare with", "unpack it in .out.building", "keep the archive", "SOURCE.json", "rename",
+    ):  # fmt: skip
+        assert words in text
+    assert told["obstacles"] == []
+    assert told["needed_bytes"] == 2000
+    assert list(tmp_path.glob(".out*")) == []
+
+
+def test_a_plan_knows_what_an_interrupted_fetch_left(site, bring, make_row, tmp_path):
+    text = dataset(site.put("/a.zip", ZIP, truncate(20_000), status(404)))
+    with pytest.raises(NetworkError):
+        bring(text)
+    told = plan(make_row(text), tmp_path / "out")
+    assert told["kept_bytes"] == 20_000
+    assert "20,000 bytes of it are there" in "\n".join(told["steps"])
+
+
+def test_a_plan_knows_what_would_stop_it(make_row, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGLAB_OFFLINE", "1")
+    monkeypatch.setattr(verb.files, "free_bytes", lambda path: 1000)
+    row = make_row("kind = 'dataset'\nbytes = 5000\nsources = [{ kaggle-dataset = 'a/b' }]")
+    told = "\n".join(plan(row, tmp_path / "out")["obstacles"])
+    assert "SEGLAB_OFFLINE forbids the network" in told
+    assert "Kaggle needs a login: none is set up" in told
+    assert "1,000 bytes free, 10,000 are needed" in told
+    row = make_row("kind = 'dataset'\nsources = [{ page = 'https://a.example/x' }]")
+    assert "no source is left" in "\n".join(plan(row, tmp_path / "out")["obstacles"])
+
+
+def test_a_plan_refuses_what_a_fetch_would_refuse(bring, make_row, tmp_path):
+    row = make_row(dataset("https://a.example/x.zip"))
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "x").write_text("x")
+    (tmp_path / "page.zip").write_bytes(HTML)
+    with pytest.raises(DataError, match="not made by `seglab fetch`"):
+        plan(row, tmp_path / "theirs")
+    with pytest.raises(DataError, match="a web page"):
+        plan(row, tmp_path / "out", from_path=tmp_path / "page.zip")
+    (tmp_path / "a.zip").write_bytes(ZIP)
+    told = plan(row, tmp_path / "out", from_path=tmp_path / "a.zip", offline=True)
+    assert f"take {tmp_path / 'a.zip'}, which stays as it is" in told["steps"][1]
+    assert told["obstacles"] == []
+    bring(row, from_path=tmp_path / "a.zip")
+    assert plan(row, tmp_path / "out")["steps"] == [f"it is in {tmp_path / 'out'} already, so nothing is done"]
+    told = plan(row, tmp_path / "out", force=True)
+    assert "in place of what an earlier fetch left there" in told["steps"][-1]
+
+
+# ---------------------------------------------------------------- for other commands
+
+
+def test_the_list_for_others_knows_what_is_here(site, bring, tmp_path):
+    from seglab.data.fetching.listing import rows
+
+    listed = {row.name: row for row in rows()}
+    assert set(listed) == set(load_registry())
+    assert {row.name for row in rows("checkpoint")} < set(listed)
+    row = listed["cloth-u2net"]
+    assert (row.kind, row.licence, row.commercial, row.here, row.path) == ("checkpoint", "MIT", "unclear", False, None)
+    assert row.unlocks == ("predict clothes",)
+    assert row.command == "seglab fetch cloth-u2net"
+    assert row.places[0] == "Drive (dead)"
+    assert listed["imaterialist"].login == "Kaggle + rules"
+    (tmp_path / "own.toml").write_text(f"[thing]\ntitle = 'x'\n{checkpoint(site.put('/x', WEIGHTS))}")
+    done = bring(checkpoint(site.put("/x", WEIGHTS)), out=None)
+    (mine,) = [row for row in rows(own_path=tmp_path / "own.toml") if row.name == "thing"]
+    assert mine.here
+    assert mine.path == done.path
+    assert json.loads(json.dumps(mine.to_dict()))["path"] == str(done.path)
+    done.path.unlink()
+    assert fetched_checkpoint("thing") is None
+
+
+def test_what_others_ask_brings_no_network_client_with_it():
+    code = (
+        "import sys\n"
+        "from seglab.data.fetching.listing import rows\n"
+        "from seglab.data.fetching.kaggle import find_login\n"
+        "from seglab.data.fetching.logins import login_problems\n"
+        "from seglab.data.fetching.places import fetched_checkpoint\n"
+        "rows(), find_login(), login_problems(), fetched_checkpoint('u2net')\n"
+        "heavy = 'requests urllib3 kaggle kagglesdk gdown http.client urllib.request ssl numpy torch PIL rich typer'\n"
+        "print(*[name for name in heavy.split() if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
 # ---------------------------------------------------------------- the command line
 
 
@@ -438,7 +657,7 @@ def own(tmp_path):
 
 
 def test_the_list_is_a_table_or_json():
-    done = seglab_fetch()
+    done = seglab_fetch(COLUMNS="200")
     assert done.returncode == 0
     assert done.stdout == ""
     assert "\x1b" not in done.stderr

@@ -10,6 +10,7 @@ import requests
 
 from seglab.data.fetching import kaggle as ours
 from seglab.data.fetching.kaggle import download_kaggle, find_login
+from seglab.data.fetching.logins import login_problems
 from seglab.data.fetching.registry import Source
 from seglab.data.fetching.retrying import no_meter
 from seglab.errors import DataError, DeviceError, NetworkError
@@ -28,6 +29,15 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 SECRET = "s3cr3t-k3y"
+
+
+@pytest.fixture(autouse=True)
+def collect():
+    """Collect what the client leaves behind here, where its warnings are expected."""
+    import gc
+
+    yield
+    gc.collect()
 
 
 @pytest.fixture
@@ -133,7 +143,7 @@ def test_the_room_counts_what_is_here(client, site, get, tmp_path):
 
 def test_without_a_login_it_says_how_to_get_one(client, get, monkeypatch, capsys):
     monkeypatch.delenv("KAGGLE_KEY")
-    with pytest.raises(NetworkError, match="needs a login, and none was found") as caught:
+    with pytest.raises(NetworkError, match="needs a login: KAGGLE_USERNAME is set, but not KAGGLE_KEY") as caught:
         get(DATASET)
     assert "kaggle auth login" in caught.value.hint
     assert capsys.readouterr() == ("", "")
@@ -252,3 +262,66 @@ def test_every_form_of_login_is_found_and_none_is_read_out(tmp_path, monkeypatch
     monkeypatch.setenv("KAGGLE_KEY", SECRET)
     assert find_login() == "LEGACY_API_KEY"
     assert capsys.readouterr() == ("", "")
+
+
+def write_logins(home, **texts):
+    (home / ".kaggle").mkdir(exist_ok=True)
+    for name, text in texts.items():
+        path = home / ".kaggle" / {"token": "access_token", "oauth": "credentials.json"}.get(name, "kaggle.json")
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        ({"key": f'{{"username": "u", "key": "{SECRET}'}, r"kaggle.json` is not JSON \(line 1, column 26\)"),
+        ({"key": ""}, "kaggle.json` is empty"),
+        ({"key": f'{{"username": "u", "token": "{SECRET}"}}'}, "kaggle.json` has no `key`"),
+        ({"key": f'{{"key": "{SECRET}"}}'}, "kaggle.json` has no `username`"),
+        ({"key": '{"username": "u", "key": 3}'}, "kaggle.json` has no `key`"),
+        ({"key": f'["{SECRET}"]'}, "kaggle.json` is not a JSON table"),
+        ({"key": "{}"}, "kaggle.json` is empty"),
+        ({"key": b"\xff\xfe" + SECRET.encode()}, "kaggle.json` is not text"),
+        ({"key": "[" * 100_000}, "kaggle.json` is not what Kaggle gives out"),
+        ({"token": " \n"}, "access_token` is empty"),
+        ({"oauth": f'{{"refresh": "{SECRET}"}}'}, "credentials.json` has no `refresh_token`"),
+    ],
+)
+def test_a_broken_login_is_named_with_its_reason_and_without_its_content(get, monkeypatch, tmp_path, texts, words):
+    write_logins(tmp_path / "home", **texts)
+    monkeypatch.setattr(ours, "_METHODS", {})
+    with pytest.raises(NetworkError, match=f"^Kaggle needs a login: `{tmp_path}/home/.kaggle/{words}") as caught:
+        get(DATASET)
+    assert "mend it, or `kaggle auth login`" in caught.value.hint
+    assert SECRET not in caught.value.message + caught.value.hint
+
+
+def test_a_login_file_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "home" / ".kaggle" / "kaggle.json").mkdir(parents=True)
+    assert login_problems() == [f"`{tmp_path}/home/.kaggle/kaggle.json` cannot be read: Is a directory"]
+
+
+def test_all_broken_logins_are_named_and_whole_ones_are_not(tmp_path):
+    assert login_problems() == []
+    write_logins(tmp_path / "home", token=SECRET, key='{"username": "u", "key": "k"}', oauth="{}")
+    assert login_problems() == [f"`{tmp_path}/home/.kaggle/credentials.json` is empty"]
+    write_logins(tmp_path / "home", token="", key="x")
+    assert len(login_problems()) == 3
+
+
+def test_half_a_login_in_the_environment_is_completed_by_the_file(tmp_path, monkeypatch):
+    write_logins(tmp_path / "home", key=f'{{"key": "{SECRET}"}}')
+    assert find_login() == ""
+    monkeypatch.setenv("KAGGLE_USERNAME", "u")
+    assert find_login() == "LEGACY_API_KEY"
+    assert login_problems() == []
+
+
+def test_a_login_that_kaggle_does_not_take_is_not_called_missing(client, get, monkeypatch, tmp_path):
+    monkeypatch.delenv("KAGGLE_USERNAME")
+    monkeypatch.delenv("KAGGLE_KEY")
+    write_logins(tmp_path / "home", token=SECRET)
+    monkeypatch.setattr(client, "_introspect_token", lambda token: None)
+    with pytest.raises(NetworkError, match=r"does not accept the login: an access token \(KAGGLE_API_TOKEN") as caught:
+        get(DATASET)
+    assert SECRET not in caught.value.message + caught.value.hint

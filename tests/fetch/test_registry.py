@@ -128,14 +128,40 @@ GOOD = "kind = 'dataset'\ntitle = 'x'\nsources = [{ url = 'https://a.example/a.z
         ("[x]\n" + GOOD + "commercial = 'maybe'", "`commercial` is one of"),
         ("[x]\n" + GOOD + "next = 'seglab'", "`next` is a list"),
         ("[x]\n" + GOOD.replace("url =", "link ="), "exactly one of"),
-        ("[x]\n" + GOOD.replace("https", "file"), "not an http or https address"),
-        ("[x]\n" + GOOD.replace("url = 'https://a.example/a.zip'", "drive = 'a b'"), "not a Drive id"),
-        ("[x]\n" + GOOD.replace("url = 'https://a.example/a.zip'", "kaggle-dataset = '../a'"), "not a Kaggle name"),
+        ("[x]\n" + GOOD.replace("https", "file"), "`sources`, number 1: `url` is an http or https address, not `file:"),
+        (
+            "[x]\n" + GOOD.replace("url = 'https://a.example/a.zip'", "drive = 'a b'"),
+            "`drive` is a Drive id.* not `a b`",
+        ),
+        (
+            "[x]\n" + GOOD.replace("url = 'https://a.example/a.zip'", "kaggle-dataset = '../a'"),
+            "`kaggle-dataset` is a Kaggle name such as `owner/name`, not `../a`",
+        ),
         ("[x]\n" + GOOD.replace("zip'", "zip', file = '../a'"), "plain file name"),
         ("[x]\n" + GOOD.replace("zip'", "zip', file = '.a'"), "plain file name"),
         ("[x]\n" + GOOD.replace("zip'", "zip', sha256 = 'abc'"), "64 lower-case"),
         ("[x]\n" + GOOD.replace("zip'", "zip', md5 = 'ABC'"), "32 lower-case"),
-        ("[x", "is not TOML"),
+        ("[x]\n" + GOOD.replace("https://a.example/a.zip", "https:///a.zip"), "`url` is an http or https address"),
+        ("[x]\n" + GOOD.replace("https://a.example/a.zip", "https://[a"), "`url` is an http or https address"),
+        ("[x]\n" + GOOD.replace("url = 'https://a.example/a.zip'", "kaggle-competition = 'a/b'"), "not `a/b`"),
+        ("[x]\n" + GOOD + "license = 'MIT'", "unknown field `license`; did you mean `licence`?"),
+        (
+            "[x]\n" + GOOD.replace("zip'", "zip', sha265 = 'abc'"),
+            "number 1: unknown field `sha265`; did you mean `sha256`",
+        ),
+        ("[x]\n" + GOOD.replace("zip'", "zip', drive = 'abcdefghijkl'"), "it has `url` and `drive` of the fields"),
+        (
+            "[x]\n"
+            + GOOD.replace("'dataset'", "'checkpoint'").replace(
+                "url = 'https://a.example/a.zip'", "kaggle-dataset = 'a/b'"
+            ),
+            "Kaggle sends archives, so that the row needs `unpack = true`",
+        ),
+        ("[x]\n" + GOOD + "commercial = true", "`commercial` is one of yes, no, unclear, not `True`"),
+        ("[x]\n" + GOOD + "bytes = 1.5", "`bytes` is a whole number, not `1.5`"),
+        ("[x", "is not TOML: .*end of document"),
+        ("[x]\n" + GOOD + "[x]\n" + GOOD, "is not TOML: .*line 5"),
+        ("x = " + "[" * 3000, "is not TOML"),
     ],
 )
 def test_a_wrong_row_is_named_with_its_reason(tmp_path, text, words):
@@ -144,12 +170,47 @@ def test_a_wrong_row_is_named_with_its_reason(tmp_path, text, words):
     with pytest.raises(DataError, match=words) as caught:
         load_registry(path)
     assert "own.toml" in caught.value.message
+    assert "row `" in caught.value.message or "is not TOML" in caught.value.message
+    assert "`seglab fetch --help` shows a whole row" in caught.value.hint
+
+
+def test_the_fields_there_are_are_in_the_hint(tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text("[x]\ncolour = 'red'")
+    with pytest.raises(DataError) as caught:
+        load_registry(path)
+    for field in ("licence", "unpacked_bytes", "unpack", "kaggle-competition", "sha256", "dead"):
+        assert field in caught.value.hint
+
+
+def test_a_file_that_is_no_text_is_said(tmp_path):
+    (tmp_path / "own.toml").write_bytes(b"\xff\xfe[x]")
+    with pytest.raises(DataError, match=r"own\.toml` is not UTF-8 text"):
+        load_registry(tmp_path / "own.toml")
+
+
+def test_the_whole_row_that_the_help_shows_is_a_row(tmp_path):
+    import os
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-m", "seglab", "fetch", "--help"],
+        capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "80"},
+    )  # fmt: skip
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    text = "\n".join(lines[lines.index("[our-faces]") : next(i for i, line in enumerate(lines) if "Only kind" in line)])
+    (tmp_path / "own.toml").write_text(text)
+    row = load_registry(tmp_path / "own.toml")["our-faces"]
+    assert [source.way for source in row.sources] == ["url", "kaggle-dataset", "drive", "page"]
+    assert (row.kind, row.commercial, row.bytes, row.task) == ("dataset", "yes", 120_000_000, "face")
+    assert row.unlocks == ("prepare face",)
 
 
 def test_all_wrong_rows_are_told_at_once(tmp_path):
     path = tmp_path / "own.toml"
     path.write_text("[a]\nkind = 'x'\n[b]\nkind = 'y'\n")
-    with pytest.raises(DataError, match=r"`a`: .*; `b`: "):
+    with pytest.raises(DataError, match=r"row `a`: .*; row `b`: "):
         load_registry(path)
 
 

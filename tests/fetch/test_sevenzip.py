@@ -160,3 +160,12 @@ def test_many_blocks_and_large_members_agree_with_7zip(tmp_path, out, method):
     )
     unpack(path, out)
     assert contents(out) == contents(source)
+
+
+def test_a_bomb_behind_noise_is_refused_though_they_share_one_stream(out):
+    """``bomb.7z`` holds 64 MiB of zeros behind 20 kB of noise, in one block."""
+    limits = Limits(ratio=100_000, padding_bytes=1 << 20)
+    with pytest.raises(ArchiveError, match=r"`bomb.npy` unpacks to more than 500 times its packed size"):
+        unpack(ARCHIVES / "bomb.7z", out, limits=limits)
+    (out / "again").mkdir()
+    assert unpack(ARCHIVES / "bomb.7z", out / "again").num_bytes == (64 << 20) + 20_000

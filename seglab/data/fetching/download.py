@@ -29,6 +29,7 @@ from seglab.version import __version__
 __all__ = ["Order", "download"]
 
 CHUNK_BYTES: Final = 1 << 20
+WEB: Final = ("http", "https")
 BUSY: Final = (408, 425, 429, 500, 502, 503, 504)
 """Answers after which the same request may succeed later."""
 
@@ -46,6 +47,8 @@ class Order:
     """Whether a checksum is known, so that parts may be joined even where the server cannot say that they fit."""
     num_bytes: int | None = None
     """The exact length, where known."""
+    name: str = ""
+    """What the file is called; the suffix says which kind of weights it is."""
 
 
 def download(
@@ -98,11 +101,12 @@ def _attempt(order: Order, policy: Policy, meter: Meter, need_room: Callable[[in
         total = known.total if known and offset else response.length
         _check_length(order, total)
         need_room(0 if total is None else total - offset)
+        head = b"" if offset else _head(order, response)
         if not offset:
             order.part_path.unlink(missing_ok=True)
             _write_known(order, _Known(order.url, _validator(response.headers), total))
         with meter(urlsplit(order.url).hostname or "", total, offset) as advance:
-            size = _receive(order, response, offset, advance)
+            size = _receive(order, response, head, offset, advance)
     if total is not None and size != total:
         raise Passing(f"the connection was closed after {size} of {total} bytes")
     if order.num_bytes is not None and size != order.num_bytes:
@@ -149,9 +153,21 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
+        if urlsplit(newurl).scheme not in WEB:
+            fp.close()
+            raise _other_scheme(req.full_url, newurl)
         if req.type == "https" and urlsplit(newurl).scheme != "https":
+            fp.close()
             raise NetworkError(f"`{urlsplit(req.full_url).hostname}` redirects from https to `{newurl}`; not followed")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _other_scheme(url: str, new_url: str) -> NetworkError:
+    """Return the error for a redirect out of the web; where it leads is not shown."""
+    return NetworkError(
+        f"`{urlsplit(url).hostname}` redirects to a `{urlsplit(new_url).scheme}:` address, which is refused:"
+        " only http and https are followed"
+    )
 
 
 def _unreachable(url: str, reason: object) -> Exception:
@@ -172,6 +188,8 @@ def _unreachable(url: str, reason: object) -> Exception:
 
 def _refused(order: Order, error: urllib.error.HTTPError) -> Exception:
     """Return what an answer that is no success means."""
+    if urlsplit(error.url or order.url).scheme not in WEB:
+        return _other_scheme(order.url, error.url)
     host, code = urlsplit(error.url or order.url).hostname, error.code
     if code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         order.part_path.unlink(missing_ok=True)
@@ -217,9 +235,10 @@ def _check_length(order: Order, total: int | None) -> None:
         raise NetworkError(f"wrong length: the server has {total} bytes, {order.num_bytes} were expected")
 
 
-def _receive(order: Order, response: http.client.HTTPResponse, offset: int, advance: Callable[[int], None]) -> int:
-    """Append the answer to the part and return the part's size; raises before a wrong first byte is written."""
-    head = b"" if offset else _head(order, response)
+def _receive(
+    order: Order, response: http.client.HTTPResponse, head: bytes, offset: int, advance: Callable[[int], None]
+) -> int:
+    """Append the answer, of which ``head`` was read already, to the part and return the part's size."""
     with order.part_path.open("ab" if offset else "wb") as handle:
         chunk = head or _read(order, response)
         while chunk:
@@ -237,7 +256,7 @@ def _head(order: Order, response: http.client.HTTPResponse) -> bytes:
         head += chunk
     if not head and response.length:
         raise Passing("the connection was closed before the first byte")
-    why = refusal(head, archive=order.archive)
+    why = refusal(head, archive=order.archive, name=order.name)
     if why:
         raise NetworkError(f"`{urlsplit(response.url or order.url).hostname}` sent {why}")
     return head

@@ -65,7 +65,7 @@ def download_drive(
 
     with_retries(attempt, policy, partial(_bytes_in, client_dir), say)
     with path.open("rb") as handle:
-        why = refusal(handle.read(HEAD_BYTES), archive=archive)
+        why = refusal(handle.read(HEAD_BYTES), archive=archive, name=source.file)
     if why:
         shutil.rmtree(client_dir)
         raise NetworkError(f"Drive sent {why}", BY_HAND.format(url=source.url))

@@ -2,8 +2,6 @@
 
 import contextlib
 import io
-import json
-import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,6 +10,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from seglab.data.fetching.logins import find_login, login_problems
 from seglab.data.fetching.registry import Source
 from seglab.data.fetching.retrying import Advance, Meter, Passing, Policy, with_retries
 from seglab.errors import DataError, DeviceError, NetworkError
@@ -72,22 +71,6 @@ def download_kaggle(
     return max(found, key=lambda path: path.stat().st_size)
 
 
-def find_login() -> str:
-    """Return which kind of Kaggle login is set up here, empty if none is; no value of it is read out.
-
-    It looks where the kaggle package looks, without importing it and without the network.
-    """
-    home = Path.home() / ".kaggle"
-    config_dir = Path(os.environ.get("KAGGLE_CONFIG_DIR") or (home if home.exists() else _xdg_config() / "kaggle"))
-    if os.environ.get("KAGGLE_API_TOKEN") or any(_holds(home / name) for name in ("access_token", "access_token.txt")):
-        return "ACCESS_TOKEN"
-    if os.environ.get("KAGGLE_USERNAME") and os.environ.get("KAGGLE_KEY"):
-        return "LEGACY_API_KEY"
-    if _json_has(config_dir / "kaggle.json", "key"):
-        return "LEGACY_API_KEY"
-    return "OAUTH" if _json_has(home / "credentials.json", "refresh_token") else ""
-
-
 def _attempt(source: Source, client_dir: Path, meter: Meter, total: int | None, say: Callable[[str], None]) -> None:
     with _understood(source):
         client = _client()
@@ -102,12 +85,18 @@ def _attempt(source: Source, client_dir: Path, meter: Meter, total: int | None, 
 
 def _client() -> Any:
     """Return kaggle's client, logged in. Importing the package logs in, prints, and may exit: it stays in here."""
+    broken = login_problems()
+    if broken and not find_login():
+        raise NetworkError("Kaggle needs a login: " + "; ".join(broken), f"mend it, or {HOW_TO_LOG_IN}")
     try:
         import kaggle
 
         if not getattr(kaggle.api, "_authenticated", False):
             kaggle.api.authenticate()
     except SystemExit:
+        found = find_login()
+        if found:
+            raise NetworkError(f"Kaggle does not accept the login: {_METHODS[found]}", HOW_TO_LOG_IN) from None
         raise NetworkError("Kaggle needs a login, and none was found", HOW_TO_LOG_IN) from None
     except ImportError as error:
         raise DeviceError(
@@ -194,22 +183,3 @@ def _bytes_in(dir: Path) -> int:
         with contextlib.suppress(OSError):
             total += path.stat().st_size if path.is_file() else 0
     return total
-
-
-def _xdg_config() -> Path:
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-
-
-def _holds(path: Path) -> bool:
-    try:
-        return path.stat().st_size > 0
-    except OSError:
-        return False
-
-
-def _json_has(path: Path, key: str) -> bool:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(values, dict) and bool(values.get(key))

@@ -13,13 +13,17 @@ from urllib.parse import unquote, urlsplit
 
 from seglab import files
 from seglab.data.fetching.download import Order, download
+from seglab.data.fetching.places import OFFLINE_VARIABLE
 from seglab.data.fetching.registry import Row, Source
 from seglab.data.fetching.retrying import Meter, Policy
+from seglab.data.fetching.weight_files import why_no_weights
 from seglab.errors import NetworkError
 
-__all__ = ["Obtained", "Transfer", "digests", "mismatch", "obtain"]
+__all__ = ["Obtained", "Transfer", "digests", "mismatch", "obtain", "unfit"]
 
 CHUNK_BYTES: Final = 1 << 20
+LEAST_SHARE, MOST_TIMES = 2, 4
+"""Weights of unknown checksum may be half to four times as long as the registry roughly says: not a sibling's."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class Obtained:
     sha256: str
     checked: str
     """Which known checksum it agrees with: ``sha256``, ``md5``, or nothing where none is known."""
+    given: str = ""
+    """The name of the user's file that it is, if it was not downloaded."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,14 @@ class Transfer:
     say: Callable[[str], None]
 
 
-def obtain(row: Row, downloads_dir: Path, transfer: Transfer, *, offline: bool) -> Obtained:
+def obtain(row: Row, downloads_dir: Path, transfer: Transfer, *, offline: str) -> Obtained:
     """Bring a row's file into ``downloads_dir``, trying its sources in order; what is there already is used.
+
+    Args:
+        row: What to bring.
+        downloads_dir: Where what arrives is kept.
+        transfer: How it is brought.
+        offline: What forbids the network: ``--offline`` or ``SEGLAB_OFFLINE``; empty if nothing does.
 
     Raises:
         NetworkError: If no source gives it, or ``offline`` and it is not here yet.
@@ -55,8 +67,9 @@ def obtain(row: Row, downloads_dir: Path, transfer: Transfer, *, offline: bool) 
         if done:
             return done
     if offline:
+        instead = "`unset SEGLAB_OFFLINE`, or " if offline == OFFLINE_VARIABLE else f"leave `{offline}` out, or "
         raise NetworkError(
-            f"`{row.name}` is not here, and the network is not to be used", by_hand(row, "without `--offline`, or ")
+            f"`{row.name}` is not here, and the network is not to be used ({offline})", by_hand(row, instead)
         )
     failures: list[tuple[Source, NetworkError]] = []
     for source in row.tried:
@@ -91,12 +104,32 @@ def digests(path: Path, sources: Iterable[Source], meter: Meter) -> dict[str, st
     return {kind: digest.hexdigest() for kind, digest in sums.items()}
 
 
-def mismatch(source: Source, sums: dict[str, str]) -> str:
-    """Say which known checksum a file does not have; empty if none is wrong."""
+def mismatch(source: Source, sums: dict[str, str], num_bytes: int) -> str:
+    """Say which known length or checksum a file does not have; empty if none is wrong."""
+    if source.bytes is not None and num_bytes != source.bytes:
+        return f"wrong length: {num_bytes} bytes, {source.bytes} were expected"
     kind = checked_by(source)
     if kind and getattr(source, kind) != sums[kind]:
         return f"wrong checksum: {kind} is {sums[kind]}, {getattr(source, kind)} was expected"
     return ""
+
+
+def unfit(row: Row, path: Path, name: str, *, checked: bool) -> str:
+    """Say why a file that is here cannot be a row's weights; empty if it can, and for archives, which unpacking judges.
+
+    Args:
+        row: What it should be.
+        path: The file.
+        name: What it is to be called; the suffix says of which kind the weights are.
+        checked: Whether its checksum is known and right.
+    """
+    if row.unpack:
+        return ""
+    why = why_no_weights(path, name)
+    size = path.stat().st_size
+    if not why and row.bytes and not checked and not row.bytes / LEAST_SHARE <= size <= row.bytes * MOST_TIMES:
+        why = f"{size:,} bytes long, about {row.bytes:,} were expected"
+    return why
 
 
 def checked_by(source: Source) -> str:
@@ -128,9 +161,11 @@ def _bring(row: Row, source: Source, own_dir: Path, transfer: Transfer) -> Obtai
         continued = _holds_bytes(own_dir)
         path = _download(row, source, own_dir, transfer)
         sums = digests(path, [source], transfer.meter)
-        wrong = mismatch(source, sums)
+        name = _name_of(row, source)
+        why = mismatch(source, sums, path.stat().st_size) or unfit(row, path, name, checked=bool(checked_by(source)))
+        wrong = why and (why if why.startswith("wrong") else f"what came is {why}")
         if not wrong:
-            return _keep(path, source, own_dir, sums["sha256"], row)
+            return _keep(path, source, own_dir, sums["sha256"], name)
         shutil.rmtree(own_dir)
         own_dir.mkdir()
         if last or not continued:
@@ -157,20 +192,24 @@ def _download(row: Row, source: Source, own_dir: Path, transfer: Transfer) -> Pa
         )  # fmt: skip
     order = Order(
         url=source.ref, part_path=own_dir / "download.part", archive=row.unpack, checked=bool(checked_by(source)),
-        num_bytes=source.bytes,
+        num_bytes=source.bytes, name=_name_of(row, source),
     )  # fmt: skip
     download(order, transfer.policy, meter=transfer.meter, need_room=transfer.need_room, say=transfer.say)
     return order.part_path
 
 
-def _keep(path: Path, source: Source, own_dir: Path, sha256: str, row: Row) -> Obtained:
+def _name_of(row: Row, source: Source) -> str:
+    """Return what a source's file will be called here."""
+    from_url = Path(unquote(urlsplit(source.ref).path)).name if source.way == "url" else ""
+    return source.file or re.sub(r"[^\w.-]", "_", from_url).lstrip(".") or row.name
+
+
+def _keep(path: Path, source: Source, own_dir: Path, sha256: str, name: str) -> Obtained:
     """Mark a file as whole and checked, so that an interrupted unpacking does not download again."""
     done_path = own_dir / "done"
     with path.open("rb") as handle:
         os.fsync(handle.fileno())
     path.replace(done_path)
-    from_url = Path(unquote(urlsplit(source.ref).path)).name if source.way == "url" else ""
-    name = source.file or re.sub(r"[^\w.-]", "_", from_url).lstrip(".") or row.name
     files.write_json(own_dir / "done.json", {"name": name, "sha256": sha256, "bytes": done_path.stat().st_size})
     return Obtained(done_path, name, source, sha256, checked_by(source))
 

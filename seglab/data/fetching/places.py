@@ -7,10 +7,20 @@ from typing import Final
 
 from seglab.data.fetching.registry import Row
 
-__all__ = ["SOURCE_NAME", "cache_dir", "data_path", "default_dir", "fetched_checkpoint", "is_offline"]
+__all__ = [
+    "OFFLINE_VARIABLE",
+    "SOURCE_NAME",
+    "cache_dir",
+    "data_path",
+    "default_dir",
+    "fetched_checkpoint",
+    "fetched_path",
+    "is_offline",
+]
 
 SOURCE_NAME: Final = "SOURCE.json"
 """Lies in every fetched folder and says where its content came from."""
+OFFLINE_VARIABLE: Final = "SEGLAB_OFFLINE"
 
 
 def cache_dir() -> Path:
@@ -39,8 +49,14 @@ def fetched_checkpoint(name: str) -> Path | None:
     """
     if not name or name != Path(name).name or name.startswith("."):
         return None
-    folder = cache_dir() / "models" / name
-    return data_path(folder) if (folder / SOURCE_NAME).is_file() else None
+    return fetched_path(cache_dir() / "models" / name)
+
+
+def fetched_path(folder: Path) -> Path | None:
+    """Return what a fetched folder is about (see :func:`data_path`), or None if nothing fetched is in it."""
+    if not (folder / SOURCE_NAME).is_file() or all(path.name == SOURCE_NAME for path in folder.iterdir()):
+        return None
+    return data_path(folder)
 
 
 def data_path(folder: Path) -> Path:
@@ -66,4 +82,4 @@ _LAYOUT_NAMES = frozenset({"train", "val", "test", "images", "masks", "labels", 
 
 def is_offline() -> bool:
     """Tell whether ``SEGLAB_OFFLINE`` forbids the network."""
-    return os.environ.get("SEGLAB_OFFLINE", "").strip().lower() not in ("", "0", "false", "no")
+    return os.environ.get(OFFLINE_VARIABLE, "").strip().lower() not in ("", "0", "false", "no")

@@ -1,5 +1,6 @@
 """The registry of datasets and checkpoints: a table in ``data/registry.toml``, and rows of a user's own."""
 
+import difflib
 import re
 import tomllib
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
-from seglab.errors import DataError, UsageError, unknown
+from seglab.errors import DataError, unknown
 
 __all__ = ["Registry", "Row", "Source", "find_row", "load_registry"]
 
@@ -19,6 +20,10 @@ WAYS: Final = ("url", "drive", "drive-folder", "kaggle-dataset", "kaggle-competi
 """How a source is reached; ``page`` is for people, the others seglab downloads."""
 
 Registry = Mapping[str, "Row"]
+
+_SHOWN: Final = "`seglab fetch --help` shows a whole row"
+_KINDS: Final[dict[str, type]] = {"bytes": int, "unpacked_bytes": int, "unpack": bool}
+_KIND_WORDS: Final = {str: "text in quotes", int: "a whole number", bool: "true or false"}
 
 
 @dataclass(frozen=True)
@@ -101,11 +106,17 @@ class Row:
         """What every way to this row needs, or nothing if one needs nothing."""
         return min((source.login for source in self.tried), key=len, default="")
 
+    @property
+    def unlocks(self) -> tuple[str, ...]:
+        """What one can do with it here: ``prepare face``, ``predict clothes``, ``cutout person``."""
+        verbs = (command.split()[1] for command in self.next if command.startswith("seglab ") and command[7:].strip())
+        return tuple(dict.fromkeys(f"{verb} {self.task}".strip() for verb in verbs))
+
     def to_dict(self) -> dict[str, Any]:
         """Return the row as plain JSON values."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         values["next"] = list(self.next)
-        values["login"] = self.login
+        values["login"], values["unlocks"] = self.login, list(self.unlocks)
         values["bytes"], values["unpacked_bytes"] = self.bytes or None, self.unpacked_bytes or None
         values["sources"] = [_source_dict(source) for source in self.sources]
         return values
@@ -119,11 +130,7 @@ def load_registry(own_path: Path | None = None) -> Registry:
     """
     rows = _rows((files("seglab.data") / "registry.toml").read_text(encoding="utf-8"), "registry.toml")
     if own_path is not None:
-        try:
-            text = own_path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"cannot read registry `{own_path}`: {error}") from error
-        rows |= _rows(text, str(own_path))
+        rows |= _rows(_read(own_path), str(own_path))
     return rows
 
 
@@ -138,89 +145,131 @@ def find_row(rows: Registry, name: str) -> Row:
     return rows[name]
 
 
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(f"registry `{path}` is not UTF-8 text", _SHOWN) from None
+    except OSError as error:
+        raise DataError(f"cannot read registry `{path}`: {error.strerror or error}", _SHOWN) from error
+
+
 def _rows(text: str, where: str) -> dict[str, Row]:
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise DataError(f"registry `{where}` is not TOML: {error}") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise DataError(f"registry `{where}` is not TOML: {error}", _SHOWN) from error
     rows, problems = {}, []
     for name, values in tables.items():
         try:
             rows[name] = _row(name, values)
-        except (TypeError, ValueError, UsageError) as error:
-            problems.append(f"`{name}`: {error}")
+        except _Wrong as wrong:
+            problems.append(f"row `{name}`: {wrong}")
     if problems:
-        known = ", ".join(item.name for item in fields(Row) if item.name != "name")
-        raise DataError(f"registry `{where}` has wrong rows: " + "; ".join(problems), f"fields of a row: {known}")
+        row_names, source_names = ", ".join(_names(Row)), ", ".join((*WAYS, *_names(Source)))
+        raise DataError(
+            f"registry `{where}`, " + "; ".join(problems),
+            f"{_SHOWN}; fields of a row: {row_names}; of a source: {source_names}",
+        )
     return rows
+
+
+class _Wrong(Exception):
+    """Says which field of a row is wrong, and why."""
+
+
+def _names(of: type[Row] | type[Source]) -> list[str]:
+    return [item.name for item in fields(of) if item.name not in ("name", "way", "ref")]
 
 
 def _row(name: str, values: Any) -> Row:
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
-        raise ValueError("a name is lower-case letters, digits, `-`, `_` and `.`")
+        raise _Wrong("a name is made of lower-case letters, digits, `-`, `_` and `.`")
     if not isinstance(values, dict):
-        raise TypeError("a row is a table")
+        raise _Wrong(f"a row is a table, `[{name}]` and its fields below")
     given = dict(values)
+    _check_known(Row, given)
     kind = _one_of("kind", given.pop("kind", None), ("dataset", "checkpoint", "encoder"))
-    sources = tuple(_source(source) for source in _list("sources", given.pop("sources", None)))
-    following = tuple(_checked("next", text, str) for text in _list("next", given.pop("next", [])))
-    given.setdefault("unpack", kind == "dataset")
     _one_of("commercial", given.get("commercial", "unclear"), ("yes", "no", "unclear"))
-    checked = _checked_fields(Row, given)
-    if "title" not in checked:
-        raise ValueError("`title` is missing")
+    given.setdefault("unpack", kind == "dataset")
+    listed = _list("sources", given.pop("sources", None))
+    following = tuple(_checked("next", text, str) for text in _list("next", given.pop("next", [])))
+    checked = {field: _checked(field, value, _KINDS.get(field, str)) for field, value in given.items()}
+    if not checked.get("title"):
+        raise _Wrong("`title` is missing")
+    sources = tuple(_numbered(number, source, checked["unpack"]) for number, source in enumerate(listed, start=1))
     return Row(name=name, kind=kind, sources=sources, next=following, **checked)  # type: ignore[arg-type]
 
 
-def _source(values: Any) -> Source:
+def _numbered(number: int, values: Any, unpack: bool) -> Source:
+    try:
+        return _source(values, unpack)
+    except _Wrong as wrong:
+        raise _Wrong(f"`sources`, number {number}: {wrong}") from None
+
+
+def _source(values: Any, unpack: bool) -> Source:
     if not isinstance(values, dict):
-        raise TypeError("a source is a table such as { url = ... }")
+        raise _Wrong('a source is a table such as { url = "https://..." }')
     ways = [way for way in WAYS if way in values]
     if len(ways) != 1:
-        raise ValueError("a source has exactly one of " + ", ".join(WAYS))
-    given = dict(values)
-    way, ref = ways[0], _checked(ways[0], given.pop(ways[0]), str)
-    source = Source(way=way, ref=ref, **_checked_fields(Source, given))
-    if way in ("url", "page") and urlsplit(ref).scheme not in ("http", "https"):
-        raise ValueError(f"`{ref}` is not an http or https address")
-    if way in ("drive", "drive-folder") and not re.fullmatch(r"[\w-]{10,}", ref):
-        raise ValueError(f"`{ref}` is not a Drive id")
-    if way.startswith("kaggle") and not re.fullmatch(r"[\w-]+(/[\w-]+)?", ref):
-        raise ValueError(f"`{ref}` is not a Kaggle name")
+        what = " and ".join(f"`{way}`" for way in ways) or "none"
+        raise _Wrong(f"it has {what} of the fields that say where it is; exactly one of {', '.join(WAYS)} is needed")
+    way = ways[0]
+    given = {field: value for field, value in values.items() if field != way}
+    _check_known(Source, given)
+    checked = {field: _checked(field, value, _KINDS.get(field, str)) for field, value in given.items()}
+    source = Source(way=way, ref=_checked(way, values[way], str), **checked)
+    _check_ref(way, source.ref)
+    if way.startswith("kaggle") and not unpack:
+        raise _Wrong(f"`{way}`: Kaggle sends archives, so that the row needs `unpack = true`")
     if source.file != Path(source.file).name or source.file.startswith("."):
-        raise ValueError(f"`{source.file}` is not a plain file name")
-    for name, length in (("sha256", 64), ("md5", 32)):
-        if getattr(source, name) and not re.fullmatch(f"[0-9a-f]{{{length}}}", getattr(source, name)):
-            raise ValueError(f"`{name}` is {length} lower-case hexadecimal digits")
+        raise _Wrong(f"`file` is a plain file name, not `{source.file}`")
+    for field, length in (("sha256", 64), ("md5", 32)):
+        if getattr(source, field) and not re.fullmatch(f"[0-9a-f]{{{length}}}", getattr(source, field)):
+            raise _Wrong(f"`{field}` is {length} lower-case hexadecimal digits, not `{getattr(source, field)}`")
     return source
 
 
-def _checked_fields(of: type[Row] | type[Source], given: Mapping[str, Any]) -> dict[str, Any]:
-    kinds: dict[str, type] = {"bytes": int, "unpacked_bytes": int, "unpack": bool}
-    known = {item.name for item in fields(of)} - {"name", "way", "ref", "kind", "sources", "next"}
-    extra = sorted(set(given) - known)
-    if extra:
-        raise ValueError("unknown field " + ", ".join(f"`{name}`" for name in extra))
-    return {name: _checked(name, value, kinds.get(name, str)) for name, value in given.items()}
+def _check_ref(way: str, ref: str) -> None:
+    try:
+        parts = urlsplit(ref)
+    except ValueError:
+        parts = urlsplit("")
+    if way in ("url", "page") and not (parts.scheme in ("http", "https") and parts.hostname):
+        raise _Wrong(f"`{way}` is an http or https address, not `{ref}`")
+    if way in ("drive", "drive-folder") and not re.fullmatch(r"[\w-]{10,}", ref):
+        raise _Wrong(f"`{way}` is a Drive id, the long word in the middle of its address, not `{ref}`")
+    if way == "kaggle-dataset" and not re.fullmatch(r"[\w-]+/[\w-]+", ref):
+        raise _Wrong(f"`{way}` is a Kaggle name such as `owner/name`, not `{ref}`")
+    if way == "kaggle-competition" and not re.fullmatch(r"[\w-]+", ref):
+        raise _Wrong(f"`{way}` is a Kaggle name, the last word of its address, not `{ref}`")
+
+
+def _check_known(of: type[Row] | type[Source], given: Mapping[str, Any]) -> None:
+    known = _names(of)
+    for field in given:
+        if field not in known:
+            near = difflib.get_close_matches(field, known, n=1)
+            raise _Wrong(f"unknown field `{field}`" + "".join(f"; did you mean `{name}`?" for name in near))
 
 
 def _checked(name: str, value: Any, kind: type) -> Any:
     if type(value) is not kind or (isinstance(value, int) and value < 0):
-        raise TypeError(
-            f"`{name}` is {'text' if kind is str else 'a whole number' if kind is int else 'true or false'}"
-        )
+        raise _Wrong(f"`{name}` is {_KIND_WORDS[kind]}, not `{value}`")
     return value
 
 
 def _list(name: str, value: Any) -> list[Any]:
     if not isinstance(value, list) or (name == "sources" and not value):
-        raise TypeError(f"`{name}` is a list{' with at least one entry' if name == 'sources' else ''}")
+        raise _Wrong(f"`{name}` is a list{' with at least one entry' if name == 'sources' else ''}")
     return value
 
 
 def _one_of(name: str, value: Any, known: tuple[str, ...]) -> str:
     if value not in known:
-        raise ValueError(f"`{name}` is one of {', '.join(known)}")
+        what = "and is missing" if value is None else f"not `{value}`"
+        raise _Wrong(f"`{name}` is one of {', '.join(known)}, {what}")
     return str(value)
 
 

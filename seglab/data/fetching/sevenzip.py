@@ -8,19 +8,21 @@ import bz2
 import contextlib
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
-from seglab.data.fetching.admission import ArchiveError, Limits, Member, MemberKind, kind_of_mode, refuse
+from seglab.data.fetching.admission import BY_HAND, ArchiveError, Limits, Member, MemberKind, kind_of_mode, refuse
 from seglab.data.fetching.sevenzip_header import Block, Damaged, Entry, Header, Reader, parse_header, parse_streams
 from seglab.errors import DataError
 
 __all__ = ["open_7z"]
 
 CHUNK_BYTES: Final = 1 << 20
+PACKED_BYTES: Final = 1 << 16
+"""Read in small pieces, so that how far the archive has been read says what came out of what."""
 SIGNATURE: Final = b"7z\xbc\xaf\x27\x1c"
 START_BYTES: Final = 32
 HEADER_BYTES: Final = 256 << 20
@@ -43,8 +45,8 @@ _NAMES: Final = {
 
 
 @contextlib.contextmanager
-def open_7z(path: Path, limits: Limits) -> Iterator[list[Member]]:
-    """Open a 7z archive and list its members.
+def open_7z(path: Path, limits: Limits) -> Iterator[tuple[list[Member], Callable[[], int]]]:
+    """Open a 7z archive; yields its members, and what tells how far the archive has been read.
 
     Raises:
         ArchiveError: If it is damaged, its list is encrypted, or it says that it holds more members than it may; also
@@ -54,7 +56,7 @@ def open_7z(path: Path, limits: Limits) -> Iterator[list[Member]]:
     with path.open("rb") as handle:
         try:
             header = _read_header(handle, limits)
-            yield list(_members(handle, header))
+            yield list(_members(handle, header)), handle.tell
         except Damaged as error:
             raise ArchiveError(f"the archive is damaged: {error}", "get it again") from error
 
@@ -107,13 +109,14 @@ def _members(handle: BinaryIO, header: Header) -> Iterator[Member]:
     for entry in header.entries:
         kind = _kind(entry)
         if not entry.has_content:
-            yield Member(entry.name, kind, 0, encrypted=False, read=partial(iter, ()))
+            yield Member(entry.name, kind, 0, encrypted=False, packed=None, read=partial(iter, ()))
             continue
         content = next(contents, None)
         if content is None:
             raise Damaged("it names more members than it holds")
         read = partial(_read, entry.name, content)
-        yield Member(entry.name, kind, content.size, encrypted=AES in content.stream.block.codecs, read=read)
+        encrypted = AES in content.stream.block.codecs
+        yield Member(entry.name, kind, content.size, encrypted=encrypted, packed=None, read=read)
     if next(contents, None) is not None:
         raise Damaged("it holds more members than it names")
 
@@ -187,7 +190,7 @@ class _Unpacker:
 
     def _packed(self) -> bytes:
         self._handle.seek(self._at)
-        data = self._handle.read(min(CHUNK_BYTES, self._left))
+        data = self._handle.read(min(PACKED_BYTES, self._left))
         if not data:
             raise Damaged("its content is cut short")
         self._at += len(data)
@@ -197,7 +200,7 @@ class _Unpacker:
 
 def _decoder(block: Block, name: str, path: str) -> _Decoder:
     if AES in block.codecs:
-        raise refuse(name, "is encrypted")
+        raise refuse(name, "is encrypted", BY_HAND)
     match block.codecs:
         case (codec,) if codec == COPY:
             return _Stored()

@@ -20,7 +20,7 @@ HEADER_BYTES: Final = 1 << 20
 """No header may be longer: tarfile reads one as a whole."""
 
 _OPENERS: Final[dict[str, Callable[..., Any]]] = {
-    "gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open, "tar": open,
+    "gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open, "tar": lambda packed, _mode: contextlib.nullcontext(packed),
 }  # fmt: skip
 _DAMAGED: Final = (
     tarfile.TarError,
@@ -34,8 +34,8 @@ _DAMAGED: Final = (
 
 
 @contextlib.contextmanager
-def open_tar(path: Path, compression: str, limits: Limits) -> Iterator[Iterator[Member]]:
-    """Open a tar archive and yield its members as they are met.
+def open_tar(path: Path, compression: str, limits: Limits) -> Iterator[tuple[Iterator[Member], Callable[[], int]]]:
+    """Open a tar archive; yields its members as they are met, and what tells how far the archive has been read.
 
     Args:
         path: The archive.
@@ -45,9 +45,9 @@ def open_tar(path: Path, compression: str, limits: Limits) -> Iterator[Iterator[
     Raises:
         ArchiveError: If it is no tar, or damaged; also from the iterator and from reading a member.
     """
-    with _OPENERS[compression](path, "rb") as unpacked:
+    with path.open("rb") as packed, _OPENERS[compression](packed, "rb") as unpacked:
         stream = _Forward(unpacked, max(limits.always_bytes, limits.ratio * path.stat().st_size))
-        yield _members(stream, path)
+        yield _members(stream, path), packed.tell
 
 
 def _members(stream: "_Forward", path: Path) -> Iterator[Member]:
@@ -76,7 +76,7 @@ def _member(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
     elif info.islnk() or info.issym():
         kind = "link"
     size = info.size if kind == "file" else 0
-    return Member(info.name, kind, size, encrypted=False, read=partial(_read, archive, info))
+    return Member(info.name, kind, size, encrypted=False, packed=None, read=partial(_read, archive, info))
 
 
 def _read(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Iterator[bytes]:

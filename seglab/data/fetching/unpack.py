@@ -15,6 +15,8 @@ from seglab.errors import DataError
 __all__ = ["CHUNK_BYTES", "Tree", "read_tree", "unpack"]
 
 CHUNK_BYTES: Final = 1 << 20
+LARGE_BYTES: Final = 16 << 20
+"""The room for a member of this size is looked for by itself, where the archive does not tell the sum."""
 
 
 @dataclass(frozen=True)
@@ -27,19 +29,24 @@ class Tree:
     """Of the sorted lines ``SHA256  PATH``, the form of ``sha256sum``."""
 
 
+def _no_matter(_num_bytes: int) -> None:
+    """Find room for anything."""
+
+
 def unpack(
     archive_path: Path,
     dir: Path,
     *,
     limits: Limits | None = None,
     meter: Meter = no_meter,
-    need_room: Callable[[int], None] = lambda _num_bytes: None,
+    need_room: Callable[[int], None] = _no_matter,
 ) -> Tree:
     """Unpack an archive into a folder that is empty and nobody else's.
 
     Names stay inside the folder; links, devices, encrypted members, clashing names, too many members and too large a
-    ratio are refused. Members of zip and 7z are all checked before the first is written, those of tar as they come:
-    after an error the folder is to be thrown away. Modes and times are not restored.
+    ratio (of a member or of the whole, see :class:`Limits`) are refused. Members of zip and 7z are all checked before
+    the first is written, those of tar as they come: after an error the folder is to be thrown away. Modes and times are
+    not restored.
 
     Args:
         archive_path: The archive; its first bytes say what it is.
@@ -54,13 +61,14 @@ def unpack(
     """
     archive_bytes = archive_path.stat().st_size
     limits = limits or Limits()
-    with _opened(archive_path, limits) as members:
+    with _opened(archive_path, limits) as (members, consumed):
         total = None
         if isinstance(members, list):
             total = _check_all(members, Admission(limits, archive_bytes))
             need_room(total)
         with meter("unpack", total, 0) as advance:
-            return _write_all(iter(members), dir, Admission(limits, archive_bytes), advance)
+            admission = Admission(limits, archive_bytes, consumed)
+            return _write_all(iter(members), dir, admission, advance, need_room if total is None else _no_matter)
 
 
 def read_tree(dir: Path, *, leave_out: frozenset[str], digest: bool, meter: Meter = no_meter) -> Tree:
@@ -85,23 +93,29 @@ def read_tree(dir: Path, *, leave_out: frozenset[str], digest: bool, meter: Mete
     return Tree(len(sizes), sum(sizes.values()), _tree_sha256(digests) if digest else "")
 
 
-def _opened(path: Path, limits: Limits) -> contextlib.AbstractContextManager[list[Member] | Iterator[Member]]:
+@contextlib.contextmanager
+def _opened(path: Path, limits: Limits) -> Iterator[tuple[list[Member] | Iterator[Member], Callable[[], int] | None]]:
+    """Open an archive; yields its members, and for a stream what tells how far it has been read."""
     kind = sniff_file(path)
+    if kind not in ARCHIVES:
+        raise ArchiveError(
+            f"`{path}` is no archive that seglab unpacks ({kind})", "zip, tar, tar.gz, tar.bz2, tar.xz and 7z are"
+        )
     if kind == "zip":
         from seglab.data.fetching.zips import open_zip
 
-        return open_zip(path, limits)
-    if kind == "7z":
+        with open_zip(path, limits) as members:
+            yield members, None
+    elif kind == "7z":
         from seglab.data.fetching.sevenzip import open_7z
 
-        return open_7z(path, limits)
-    if kind in ARCHIVES:
+        with open_7z(path, limits) as opened:
+            yield opened
+    else:
         from seglab.data.fetching.tars import open_tar
 
-        return open_tar(path, kind, limits)
-    raise ArchiveError(
-        f"`{path}` is no archive that seglab unpacks ({kind})", "zip, tar, tar.gz, tar.bz2, tar.xz and 7z are"
-    )
+        with open_tar(path, kind, limits) as streamed:
+            yield streamed
 
 
 def _check_all(members: list[Member], admission: Admission) -> int:
@@ -110,7 +124,13 @@ def _check_all(members: list[Member], admission: Admission) -> int:
     return sum(member.size for member in members)
 
 
-def _write_all(members: Iterator[Member], dir: Path, admission: Admission, advance: Callable[[int], None]) -> Tree:
+def _write_all(
+    members: Iterator[Member],
+    dir: Path,
+    admission: Admission,
+    advance: Callable[[int], None],
+    need_room: Callable[[int], None],
+) -> Tree:
     digests, num_bytes = [], 0
     made = {dir}
     try:
@@ -122,6 +142,8 @@ def _write_all(members: Iterator[Member], dir: Path, admission: Admission, advan
                 folder.mkdir(parents=True, exist_ok=True)
                 made.add(folder)
             if member.kind == "file":
+                if member.size >= LARGE_BYTES:
+                    need_room(member.size)
                 size, sha256 = _write(member, path, admission, advance)
                 num_bytes += size
                 digests.append(("/".join(parts), sha256))

@@ -48,6 +48,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
         kind=kind,
         size=0 if kind == "folder" else info.file_size,
         encrypted=bool(info.flag_bits & 0x1),
+        packed=info.compress_size,
         read=partial(_read, archive, info),
     )
 
