@@ -13,7 +13,7 @@ from PIL import Image
 
 from seglab.errors import DataError
 
-__all__ = ["VOID_RGB", "encode_jpeg", "encode_labels", "encode_palette", "encode_png", "encode_webp"]
+__all__ = ["VOID_RGB", "encode_ids16", "encode_jpeg", "encode_labels", "encode_palette", "encode_png", "encode_webp"]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -47,6 +47,11 @@ def encode_labels(labels: Pixels) -> bytes:
     written.
     """
     return _encode(".png", labels, [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE])
+
+
+def encode_ids16(ids: npt.NDArray[np.uint16]) -> bytes:
+    """Encode HW uint16 ids as a 16-bit grey PNG."""
+    return _encode(".png", ids, [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE])
 
 
 def encode_palette(labels: Pixels, palette: Sequence[tuple[int, int, int]]) -> bytes:
@@ -88,9 +93,10 @@ def encode_webp(pixels: Pixels, *, icc: bytes | None = None) -> bytes:
     return buffer.getvalue()
 
 
-def _encode(suffix: str, pixels: Pixels, parameters: Sequence[int] = ()) -> bytes:
+def _encode(suffix: str, pixels: Pixels | npt.NDArray[np.uint16], parameters: Sequence[int] = ()) -> bytes:
     num_channels = 1 if pixels.ndim == 2 else pixels.shape[2]
-    if pixels.dtype != np.uint8 or num_channels not in _TO_BGR or pixels.size == 0:
+    is_wide = pixels.dtype == np.uint16 and suffix == ".png"
+    if not (pixels.dtype == np.uint8 or is_wide) or num_channels not in _TO_BGR or pixels.size == 0:
         raise ValueError(f"cannot encode an array of shape {pixels.shape} and type {pixels.dtype}")
     code = _TO_BGR[num_channels]
     stored: Any = pixels if code is None else cv2.cvtColor(pixels, code)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from seglab.data.decoding import MAX_PIXELS, ImageError, Picture, open_picture, read_file
-from seglab.data.encoding import encode_jpeg, encode_labels, encode_palette, encode_png, encode_webp
+from seglab.data.encoding import encode_ids16, encode_jpeg, encode_labels, encode_palette, encode_png, encode_webp
 from seglab.errors import UsageError
 from seglab.files import write_bytes
 
@@ -40,6 +40,7 @@ __all__ = [
     "resize_image",
     "resize_labels",
     "write_cutout",
+    "write_ids16",
     "write_labels",
     "write_palette",
     "write_photo",
@@ -213,6 +214,11 @@ def write_photo(path: Path, image: Pixels, *, quality: int = 95) -> None:
 def write_labels(path: Path, labels: Pixels) -> None:
     """Write class ids as an 8-bit grey PNG in one step."""
     write_bytes(path, encode_labels(labels))
+
+
+def write_ids16(path: Path, ids: npt.NDArray[np.uint16]) -> None:
+    """Write ids of more than 8 bits as a 16-bit grey PNG in one step."""
+    write_bytes(path, encode_ids16(ids))
 
 
 def write_palette(path: Path, labels: Pixels, palette: Sequence[tuple[int, int, int]]) -> None:

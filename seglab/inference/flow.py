@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from seglab.data.geometry import Placement
 from seglab.data.images import MAX_PIXELS, ImageError, Photo, read_photo
 from seglab.device import num_threads
+from seglab.engines.pixels import Pixels
 from seglab.errors import DataError
 from seglab.inference.inputs import Failure
 from seglab.inference.ledger import Ledger, Stamp, make_dir, stamp
@@ -35,6 +36,8 @@ class Answer:
     """On the model's grid."""
     placement: Placement
     """Where the photo lies on that grid."""
+    extras: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """What else the network said there, logits_HW by name (see :attr:`Predictor.extras`)."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ Finish = Callable[[Job, Answer], tuple[bool, dict[str, Any]]]
 class _Read:
     job: Job
     photo: Photo
-    pixels_HWC: NDArray[np.uint8]
+    pixels_HWC: Pixels
     placement: Placement
     stamp: Stamp
     seconds: float
@@ -153,12 +156,15 @@ def _batch(items: list[_Read | Skipped | Failure], predictor: Predictor) -> Iter
         yield from (item for item in items if not isinstance(item, _Read))
         return
     start_s = time.perf_counter()
-    logits_BKHW = predictor.run(np.stack([photo.pixels_HWC for photo in photos]))
+    logits_BKHW, extras = predictor.run_with_extras(np.stack([photo.pixels_HWC for photo in photos]))
     seconds = (time.perf_counter() - start_s) / len(photos)
-    logits = iter(logits_BKHW)
+    position = 0
     for item in items:
         if isinstance(item, _Read):
-            yield _Answered(item, Answer(item.photo, next(logits), item.placement), item.seconds + seconds)
+            of_photo = {name: logits_B1HW[position, 0] for name, logits_B1HW in extras.items()}
+            answer = Answer(item.photo, logits_BKHW[position], item.placement, of_photo)
+            yield _Answered(item, answer, item.seconds + seconds)
+            position += 1
         else:
             yield item
 

@@ -4,15 +4,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from seglab.data.geometry import unfit_labels
 from seglab.device import Device
+from seglab.engines import EngineChoice
 from seglab.inference.areas import class_areas, count_labels
 from seglab.inference.flow import Answer, Finish, Run, run
 from seglab.inference.ledger import Ledger
 from seglab.inference.model import Model
 from seglab.inference.plan import Job, Layout, make_plan
-from seglab.inference.sinks import DEFAULT_FORMATS, Format, Labelled, choose_formats, write_legend
-from seglab.tasks import Task
+from seglab.inference.predictor import Predictor
+from seglab.inference.sinks import DEFAULT_FORMATS, Format, Labelled, check_formats, choose_formats, write_legend
 
 __all__ = ["DEFAULT_DIR", "predict"]
 
@@ -27,7 +27,7 @@ def predict(
     *,
     out: Path | None = None,
     formats: Sequence[str] = DEFAULT_FORMATS,
-    engine: str = "auto",
+    engine: str | EngineChoice = "auto",
     batch_size: int = 1,
     measure: bool = False,
     keep_ext: bool = False,
@@ -45,7 +45,7 @@ def predict(
         device: Where.
         out: A folder, or a file for one photo and one format; ``seglab-masks/`` by default.
         formats: Names in :data:`seglab.inference.sinks.FORMATS`; the first takes the photo's name.
-        engine: ``auto``, ``torch`` or ``onnxruntime``.
+        engine: A name in :data:`seglab.engines.ENGINES`, or a choice with all its details.
         batch_size: The most photos that go through the network at once.
         measure: Whether to measure the area and the bounding box of every class.
         keep_ext: Whether outputs are named after the whole file name.
@@ -61,22 +61,25 @@ def predict(
     layout = Layout("predict", {name: form.suffixes for name, form in chosen.items()}, DEFAULT_DIR)
     plan = make_plan(photos, layout, out=out, keep_ext=keep_ext, overwrite=overwrite)
     model = model if isinstance(model, Model) else model()
-    ledger = Ledger(plan.out_dir, "predict", {"model": model.config.save_id, "formats": list(formats)})
+    ledger = Ledger(plan.out_dir, "predict", {**model.identity, "formats": list(formats)})
     if skip_existing:
         plan = plan.without_finished(ledger)
     if not plan.jobs:
         return Run(plan, None, (item for item in plan.finished))
     predictor = model.open(device, engine=engine, batch_size=batch_size)
+    check_formats(chosen, predictor.extras)
     ledger.open()
     if plan.out_dir is not None:
         write_legend(plan.out_dir, predictor.task)
-    finish = _finisher(predictor.task, chosen, measure)
+    finish = _finisher(predictor, chosen, measure)
     return Run(plan, predictor, run(plan, predictor, finish, ledger, max_pixels=max_pixels))
 
 
-def _finisher(task: Task, formats: dict[str, Format], measure: bool) -> Finish:
+def _finisher(predictor: Predictor, formats: dict[str, Format], measure: bool) -> Finish:
+    task = predictor.task
+
     def finish(job: Job, answer: Answer) -> tuple[bool, dict[str, Any]]:
-        labels = unfit_labels(answer.logits_KHW, answer.placement)
+        labels = predictor.road.labels(answer.logits_KHW, answer.placement)
         labelled = Labelled(answer, labels, task)
         for name, path in job.outputs.items():
             formats[name].write(path, labelled)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seglab.data.geometry import Placement, fit_image, unfit_labels, unfit_probs
+from seglab.data.geometry import Placement
+from seglab.engines.pixels import Pixels
 from seglab.errors import DataError
+from seglab.inference.fidelity import SEGLAB, Road
 from seglab.tasks import Task
 
 if TYPE_CHECKING:
@@ -34,25 +36,41 @@ class Predictor:
         engine: Turns a batch of pixels into logits.
         config: What the weights were trained for.
         batch_size: The most photos that go through the engine at once.
+        road: How photos come to the grid and answers back.
+        about: What the user should know of the model, in a line.
     """
 
-    def __init__(self, engine: "Engine", config: "BundleConfig", *, batch_size: int = 1) -> None:
+    def __init__(
+        self,
+        engine: "Engine",
+        config: "BundleConfig",
+        *,
+        batch_size: int = 1,
+        road: Road = SEGLAB,
+        about: str = "",
+    ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}, must be at least 1")
         self.engine = engine
         self.config = config
         self.batch_size = batch_size
+        self.road = road
+        self.about = about
 
     @property
     def task(self) -> Task:
         """The label space of the answers."""
         return self.config.task
 
-    def fit(self, image: Uint8) -> tuple[Uint8, Placement]:
-        """Return a photo (HWC RGB, any size) on the model's grid, and where it lies there."""
-        return fit_image(image, self.config.preprocess)
+    def fit(self, image: Uint8) -> tuple[Pixels, Placement]:
+        """Return a photo (HWC RGB, any size) on the model's grid, and where it lies there.
 
-    def run(self, pixels_BHWC: Uint8) -> Float32:
+        Raises:
+            ImageError: If an original's code is followed that cannot process a photo of this size.
+        """
+        return self.road.fit(image, self.config.preprocess)
+
+    def run(self, pixels_BHWC: Pixels) -> Float32:
         """Return logits_BKHW of fitted photos.
 
         Raises:
@@ -62,17 +80,36 @@ class Predictor:
         _check(logits_BKHW, pixels_BHWC.shape[0], self.task)
         return logits_BKHW
 
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """What the model says beside classes: ``edge``, where the outlines of people are, or nothing."""
+        extras: tuple[str, ...] = getattr(self.engine, "extras", ())
+        return extras
+
+    def run_with_extras(self, pixels_BHWC: Pixels) -> tuple[Float32, dict[str, Float32]]:
+        """Return logits_BKHW of fitted photos and, by name, logits_B1HW of :attr:`extras`.
+
+        Raises:
+            DataError: As :meth:`run`.
+        """
+        if not self.extras:
+            return self.run(pixels_BHWC), {}
+        engine: Any = self.engine
+        logits_BKHW, extras = engine.with_extras(pixels_BHWC)
+        _check(logits_BKHW, pixels_BHWC.shape[0], self.task)
+        return logits_BKHW, extras
+
     def logits(self, images: Sequence[Uint8]) -> list[tuple[Float32, Placement]]:
         """Return, for each photo, its logits_KHW on the model's grid and where the photo lies there."""
         return list(self._logits(images))
 
     def labels(self, images: Sequence[Uint8]) -> list[Uint8]:
         """Return the class ids of each photo at its own size (HW): logits are resized, never labels."""
-        return [unfit_labels(logits_KHW, placement) for logits_KHW, placement in self._logits(images)]
+        return [self.road.labels(logits_KHW, placement) for logits_KHW, placement in self._logits(images)]
 
     def alpha(self, images: Sequence[Uint8], classes: Sequence[int]) -> list[Float32]:
         """Return the summed probability of some class ids for each photo at its own size (HW, 0..1)."""
-        return [unfit_probs(logits_KHW, placement, classes) for logits_KHW, placement in self._logits(images)]
+        return [self.road.alpha(logits_KHW, placement, classes) for logits_KHW, placement in self._logits(images)]
 
     def _logits(self, images: Sequence[Uint8]) -> Iterator[tuple[Float32, Placement]]:
         for first in range(0, len(images), self.batch_size):

@@ -7,10 +7,12 @@ from typing import Any, Final
 from seglab.errors import DataError, DeviceError
 from seglab.models.headers import external_tensors
 
-__all__ = ["INPUT_NAME", "OUTPUT_NAME", "available_providers", "open_session", "runtime_errors"]
+__all__ = ["EXTRA_NAMES", "INPUT_NAME", "OUTPUT_NAME", "available_providers", "open_session", "runtime_errors"]
 
 INPUT_NAME: Final = "image"
 OUTPUT_NAME: Final = "logits"
+EXTRA_NAMES: Final = ("edge",)
+"""What outputs after the first may be called that are of use: see ``Segmenter.extras``."""
 _FATAL_ONLY: Final = 4
 
 
