@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seglab.cli.console import escape, note, print_json, print_table, progress
+from seglab.cli.console import escape, note, print_json
+from seglab.cli.interruption import Course, same_command, telling
 from seglab.cli.options import JsonOption, SeedOption
-from seglab.errors import ExitCode, UsageError
+from seglab.cli.tables import print_rows
+from seglab.errors import ExitCode
 
 if TYPE_CHECKING:
     from seglab.data.inspect import Group, Inspection
@@ -45,16 +47,17 @@ def inspect(
     """
     from seglab.data.inspect import inspect as run
     from seglab.data.manifest import open_dataset
+    from seglab.data.sheet import check_sheet, write_sheet
 
-    if sheet is not None and sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise UsageError(f"cannot draw `{sheet}`", "--sheet takes a .png or .jpg")
-    found = run(open_dataset(data), workers=workers, progress=lambda total: progress(total, "inspect"))
-    _show(found)
     if sheet is not None:
-        from seglab.data.sheet import write_sheet
-
-        write_sheet(found, sheet, num_random=num_random, seed=seed)
-        note(f"drawn: [bold]{escape(sheet)}[/bold]")
+        check_sheet(sheet)  # before the work, not after it
+    course = Course("inspect", "samples")
+    with telling(lambda: (f"{course} were read, nothing is written", f"{same_command('inspect')} starts again")):
+        found = run(open_dataset(data), workers=workers, progress=course.show)
+        _show(found)
+        if sheet is not None:
+            write_sheet(found, sheet, num_random=num_random, seed=seed)
+            note(f"drawn: [bold]{escape(sheet)}[/bold]")
     if json:
         print_json(found.to_dict())
     return int(ExitCode.PARTIAL if found.unreadable else ExitCode.DONE)
@@ -71,23 +74,26 @@ def _show(found: "Inspection") -> None:
     _show_groups(found)
     _show_mirror(found)
     samples = found.dataset.samples
-    rows = [(samples[position].label, reason) for position, reason in sorted(found.unreadable.items())]
+    places = [(f"{samples[position].split}/{samples[position].id}", why) for position, why in found.unreadable.items()]
+    rows = sorted(places)
     _show_list("cannot be read", ("sample", "why"), rows)
 
 
 def _show_classes(found: "Inspection") -> None:
-    columns = ["class"]
-    for part in found.splits:
-        columns += [f"{part.split}: pixels", f"of {part.num_samples}"]
+    columns = ["class", *(f"{part.split} ({part.num_samples})" for part in found.splits)]
+    widths = [max(5, len(str(part.num_samples))) for part in found.splits]
     rows = []
     for label, name in enumerate(found.dataset.task.classes):
-        row = [name]
-        for part in found.splits:
-            row += [f"{part.shares[label]:.2%}", str(part.num_with[label])]
-        rows.append(row)
+        cells = [
+            f"{part.shares[label]:.2%} {part.num_with[label]:>{width}}"
+            for part, width in zip(found.splits, widths, strict=True)
+        ]
+        rows.append([name, *cells])
     if any(part.ignored for part in found.splits):
-        rows.append(["(ignored)", *(cell for part in found.splits for cell in (f"{part.ignored:.2%}", ""))])
-    print_table(f"{found.dataset.dir}: task {found.dataset.task.name}, {found.dataset.source}", columns, rows)
+        cells = [f"{part.ignored:.2%} {'':>{width}}" for part, width in zip(found.splits, widths, strict=True)]
+        rows.append(["(ignored)", *cells])
+    title = f"{found.dataset.dir}: task {found.dataset.task.name}, {found.dataset.source}"
+    print_rows(f"{title}; share of the pixels, and samples with the class", columns, rows)
 
 
 def _show_ratios(found: "Inspection") -> None:
@@ -143,4 +149,4 @@ def _show_mirror(found: "Inspection") -> None:
 def _show_list(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     if rows:
         shown = f" (the first {MAX_ROWS}; --json has all)" if rows[MAX_ROWS:] else ""
-        print_table(f"{len(rows)} x {title}{shown}", columns, rows[:MAX_ROWS])
+        print_rows(f"{len(rows)} x {title}{shown}", columns, rows[:MAX_ROWS])

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seglab.cli.console import escape, note, print_json, print_table, progress
+from seglab.cli.console import escape, note, print_json
+from seglab.cli.interruption import Course, same_command, telling
 from seglab.cli.options import ForceOption, JsonOption, OptionalTaskOption
+from seglab.cli.tables import print_rows
 
 if TYPE_CHECKING:
+    from seglab.data.diagnosis import Near
     from seglab.data.prepare import Prepared
     from seglab.data.problems import Findings
 
@@ -34,6 +37,20 @@ class Fit(StrEnum):
 
     stretch = "stretch"
     pad = "pad"
+
+
+def _list_sources(wanted: bool) -> None:
+    """Print the layouts and end."""
+    if wanted:
+        from seglab.data.sources import SOURCES, find_source
+
+        sources = map(find_source, SOURCES)
+        rows = [
+            (source.NAME, source.TASK or ", ".join(getattr(source, "TASKS", ("any",))), source.TITLE)
+            for source in sources
+        ]
+        print_rows("layouts, in the order in which they are tried", ("--source", "--task", "layout"), rows)
+        raise typer.Exit
 
 
 def prepare(
@@ -76,6 +93,9 @@ def prepare(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,
     force: ForceOption = False,
     json: JsonOption = False,
+    _sources: Annotated[
+        bool, typer.Option("--sources", help="List the layouts and exit.", is_eager=True, callback=_list_sources)
+    ] = False,
 ) -> None:
     """Turn photos and masks into a checked dataset that train and evaluate read.
 
@@ -87,21 +107,28 @@ def prepare(
 
     [bold]seglab prepare mine prepared/mine --task hands.toml --colours colours.toml --dry-run[/bold]
 
-    RAW is a known layout, or images/ with masks/ (or labels/) of the same stems: class ids, palette PNGs, colours,
-    or 0/255. It is only read. All problems of all files are listed at once and beside OUT; nothing is built then.
+    RAW is a known layout, or images/ with masks/ (or labels/) of the same stems, or a.jpg beside a.png: class ids,
+    palette PNGs, colours, or 0/255. It is only read. All problems of all files are listed at once and beside OUT;
+    nothing is built then.
 
     After an interruption the same command goes on where it ended.
     """
     from seglab.data.prepare import prepare as run
     from seglab.data.problems import ProblemsFound
+    from seglab.data.sources import UnknownLayout
     from seglab.tasks import load_task
 
+    course = Course("prepare", "pairs")
     try:
-        done = run(
-            raw, out, task=load_task(task) if task else None, source=source, val=val, test=test, max_side=max_side,
-            size=size, fit=fit.value, rules=rules, colours=colours, workers=workers, link=link.value,
-            drop_bad=drop_bad, dry_run=dry_run, force=force, progress=lambda total: progress(total, "prepare"),
-        )  # fmt: skip
+        with telling(lambda: _kept(out, course, dry_run)):
+            done = run(
+                raw, out, task=load_task(task) if task else None, source=source, val=val, test=test, max_side=max_side,
+                size=size, fit=fit.value, rules=rules, colours=colours, workers=workers, link=link.value,
+                drop_bad=drop_bad, dry_run=dry_run, force=force, progress=course.show,
+            )  # fmt: skip
+    except UnknownLayout as error:
+        _show_near(error.near)
+        raise
     except ProblemsFound as error:
         _show(error.findings)
         if json:
@@ -112,14 +139,32 @@ def prepare(
         print_json(done.to_dict())
 
 
+def _kept(out: Path, course: Course, dry_run: bool) -> tuple[str, str]:
+    """Say what an interruption left."""
+    again = same_command("prepare")
+    building = out.resolve().with_name(f".{out.resolve().name}.building")
+    if dry_run or not course.started or not building.is_dir():
+        return "nothing was written, the source is as it was", f"{again} starts again"
+    message = f"{course} are done and kept in `{building}`; `{out}` is not made yet"
+    return message, f"{again} goes on from there"
+
+
+def _show_near(near: "tuple[Near, ...]") -> None:
+    rows = [(layout.name, ", ".join(layout.has) or "-", ", ".join(layout.lacks) or "-") for layout in near]
+    if rows:
+        print_rows("nearest layouts", ("--source", "there is", "missing"), rows)
+
+
 def _show(findings: "Findings") -> None:
+    if findings.reason:
+        note(f"source [bold]{escape(findings.source)}[/bold]: {escape(findings.reason)}")
     for remark in findings.remarks:
         note(escape(remark))
     for kind, paths in findings.notes.items():
         note(escape(f"{len(paths)} x {kind}: {_some(paths)}"))
     rows = [(group.kind, str(group.count), _some(group.first), group.detail) for group in findings.groups()]
     if rows:
-        print_table("problems", ("kind", "count", "first files", "what"), rows)
+        print_rows("problems", ("kind", "count", "first files", "what"), rows)
 
 
 def _some(paths: "list[str] | tuple[str, ...]", limit: int = 3) -> str:
@@ -127,13 +172,11 @@ def _some(paths: "list[str] | tuple[str, ...]", limit: int = 3) -> str:
 
 
 def _tell(done: "Prepared") -> None:
-    if done.reason:
-        note(f"source [bold]{escape(done.source)}[/bold]: {escape(done.reason)}")
     _show(done.findings)
     dropped = f", {len(done.findings.problems)} problems dropped" if done.findings.problems else ""
+    splits = ", ".join(f"{num} {name}" for name, num in done.splits.items())
     if done.dataset is None:
-        note(f"{done.num_samples} good pairs{dropped}; nothing was written")
+        note(f"{done.num_samples} good pairs{dropped} ({splits}); nothing was written")
         return
-    splits = ", ".join(f"{len(done.dataset.split(name))} {name}" for name in done.dataset.splits)
     verb = "there already, from the same files and options:" if done.unchanged else "made"
     note(f"{verb} [bold]{escape(done.dataset.dir)}[/bold]: {splits}{'' if done.unchanged else dropped}")

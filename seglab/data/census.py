@@ -1,8 +1,8 @@
 """One pass over the files of a dataset: a few numbers about every sample, from which everything else is said."""
 
 import hashlib
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -113,8 +113,11 @@ def _blank(dataset: Dataset) -> Census:
 
 def _visit(census: Census, dataset: Dataset, position: int) -> None:
     sample, task = dataset.samples[position], dataset.task
-    data = read_file(dataset.image_path(sample))
-    image, labels = read_photo(data, wanted_hw=LOOK_HW).image, read_labels(dataset.label_path(sample))
+    with _naming(sample.image):
+        data = read_file(dataset.image_path(sample))
+        image = read_photo(data, wanted_hw=LOOK_HW).image
+    with _naming(sample.label):
+        labels = read_labels(dataset.label_path(sample))
     size_hw = open_picture(data).size_hw
     if size_hw != labels.shape:
         raise ImageError(f"the photo is {size_hw}, its labels are {labels.shape}")
@@ -136,6 +139,15 @@ def _visit(census: Census, dataset: Dataset, position: int) -> None:
             label = task.classes.index(name)
             if counts[label]:
                 census.mirror_x[position, pair, side] = _center((labels == label).sum(axis=0))
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Say in an error which of the two files it is about."""
+    try:
+        yield
+    except ImageError as error:
+        raise ImageError(f"{path}: {error.message}", error.hint) from error
 
 
 def _measure_shape(census: Census, position: int, labels: NDArray[np.uint8]) -> None:

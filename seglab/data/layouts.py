@@ -25,9 +25,9 @@ from seglab.data.rle import encode_kaggle, from_mask
 from seglab.data.scene import ANATOMY, COVERING, MAX_SIDE, Scene, View, check_scene, check_synth, draw_scene, labels_for
 from seglab.data.sources import celebamask, cihp, find_source, helen, pascal_part
 from seglab.data.staging import StagedDir
-from seglab.data.synth import DRAWING, MAX_PICTURES, Progress
+from seglab.data.synth import DRAWING, Progress, check_num
 from seglab.device import num_threads
-from seglab.errors import DataError, UsageError
+from seglab.errors import DataError
 from seglab.pipeline import ahead
 from seglab.tasks import TASKS, Task
 
@@ -66,6 +66,9 @@ class _Picture:
 class Layout(Protocol):
     """One original layout."""
 
+    splits: tuple[str, ...]
+    """The splits that the layout itself has."""
+
     def name(self, index: int) -> str:
         """Return what the pair of a scene is called in it."""
 
@@ -77,6 +80,8 @@ class Layout(Protocol):
 
 
 class _Helen:
+    splits: tuple[str, ...] = ("train", "test")
+
     def name(self, index: int) -> str:
         return f"{(2371615952 + 7919 * index) % 10**10}_1"
 
@@ -85,7 +90,7 @@ class _Helen:
         files.write_text(_made(dir / "helenstar_release") / "label_names.txt", lines)
 
     def add(self, dir: Path, picture: _Picture) -> Texts:
-        folder = _made(dir / "helenstar_release" / ("test" if picture.split == "test" else "train"))
+        folder = _made(dir / "helenstar_release" / picture.split)
         name, image, labels = self.name(picture.index), picture.scene.image, picture.labels
         write_photo(folder / f"{name}_image.jpg", image)
         write_labels(folder / f"{name}_label.png", labels)
@@ -94,6 +99,8 @@ class _Helen:
 
 
 class _IMaterialist:
+    splits: tuple[str, ...] = ()
+
     def name(self, index: int) -> str:
         return hashlib.blake2b(f"{index}".encode(), digest_size=16).hexdigest()
 
@@ -118,6 +125,8 @@ class _IMaterialist:
 
 
 class _PascalPart:
+    splits: tuple[str, ...] = ("train", "val")
+
     def name(self, index: int) -> str:
         return f"{2008 + index % 3}_{index:06d}"
 
@@ -132,10 +141,12 @@ class _PascalPart:
         content = io.BytesIO()
         np.save(content, picture.labels, allow_pickle=False)
         files.write_bytes(_made(root / "gt_masks") / f"{name}.npy", content.getvalue())
-        return {f"Pascal-part/{'train' if picture.split == 'train' else 'val'}_id.txt": f"{name}\n"}
+        return {f"Pascal-part/{picture.split}_id.txt": f"{name}\n"}
 
 
 class _CihpCelebMaskHq:
+    splits: tuple[str, ...] = ()
+
     def name(self, index: int) -> str:
         return f"image_{index}"
 
@@ -152,6 +163,8 @@ class _CihpCelebMaskHq:
 
 class _HumanSegmentation:
     """Every third photo has the size of its mask; the others are twice as large."""
+
+    splits: tuple[str, ...] = ()
 
     def name(self, index: int) -> str:
         return str(index + 1)
@@ -189,7 +202,10 @@ def layout_of(task: Task) -> str:
         if own.name == task.name and own.same_labels(task):
             return name
     known = ", ".join(f"{find_source(name).TASK}" for name in LAYOUTS)
-    raise DataError(f"there is no original layout of task `{task.name}`", f"tasks that have one: {known}")
+    raise DataError(
+        f"there is no original layout of task `{task.name}`",
+        f"tasks that have one: {known}; `--layout prepared` is there for every task",
+    )
 
 
 @dataclass(frozen=True)
@@ -199,6 +215,8 @@ class Original:
     dir: Path
     layout: str
     num: int
+    splits: dict[str, int]
+    """How many each split of the layout has; empty if it has none."""
     unchanged: bool = False
     """Whether it was there already, made by the same arguments."""
 
@@ -226,8 +244,8 @@ def synth_original(
         size_hw: Of the labels, 16..8192 pixels a side; photos are larger in layouts where they are so.
         out_dir: The folder.
         seed: Other seeds give other people.
-        val: Share of the validation split, where the layout has splits.
-        test: Share of the test split, likewise.
+        val: Share of the validation split, where the layout has one; ``prepare`` makes the others.
+        test: Share of the test split, likewise; in a layout of train and val they are in val.
         force: Replace a folder that this function made.
         workers: Threads; the CPUs of this process by default, 0 for none.
         progress: Called with ``num``; its ``advance`` is called for each picture.
@@ -239,16 +257,15 @@ def synth_original(
     name = layout_of(task)
     layout, view = LAYOUTS[name], check_synth(task)
     check_scene(seed, size_hw)
-    if not 1 <= num <= MAX_PICTURES:
-        raise UsageError(f"`{num}` pictures: 1 to {MAX_PICTURES} are possible")
-    splits = list(assign_splits([f"synth-{index:06d}" for index in range(num)], val, test).items())
-    split_of = {int(id.removeprefix("synth-")): split for id, split in splits}
+    check_num(num)
+    split_of = _split_of(layout, num, val, test)
+    counts = {split: split_of.count(split) for split in layout.splits}
     receipt: dict[str, Any] = {
         "made_by": "seglab synth", "layout": name, "task": task.to_dict(), "num": num, "size_hw": list(size_hw),
-        "seed": seed, "val": val, "test": test, "drawing": DRAWING,
+        "seed": seed, "splits": counts, "drawing": DRAWING,
     }  # fmt: skip
     if not force and _receipt(out_dir) == receipt:
-        return Original(out_dir, name, num, unchanged=True)
+        return Original(out_dir, name, num, counts, unchanged=True)
 
     with ExitStack() as stack:
         staged = stack.enter_context(StagedDir(out_dir, lambda there: _refuse_other_content(there, force)))
@@ -267,7 +284,15 @@ def synth_original(
                 bar.advance()
         files.write_json(staged.build_dir / RECEIPT, receipt)
         staged.publish()
-    return Original(out_dir, name, num)
+    return Original(out_dir, name, num, counts)
+
+
+def _split_of(layout: Layout, num: int, val: float, test: float) -> list[str]:
+    """Return the split of every scene; one that the layout has not goes to the one that ``prepare`` draws it from."""
+    ids = [f"synth-{index:06d}" for index in range(num)]
+    splits = assign_splits(ids, val, test)
+    stand_in = {"val": "train", "test": "val"}
+    return [split if split in layout.splits else stand_in.get(split, "") for split in map(splits.__getitem__, ids)]
 
 
 def _receipt(dir: Path) -> Any:

@@ -25,6 +25,7 @@ MAX_SIDE: Final = 2**20
 """Pixels; a larger number in a column of sizes is no size."""
 
 _FIELD: Final = re.compile(rb'(?:^|,)(?:"([^"]*(?:""[^"]*)*)"|([^,]*))')
+_UNREADABLE: Final = "check its permissions: `chmod u+r`"
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -195,7 +196,7 @@ def columns_of(path: Path) -> list[str]:
         with path.open("rb") as handle:
             header = handle.readline(1 << 16)
     except OSError as error:
-        raise DataError(f"cannot read `{path}`: {error.strerror}") from error
+        raise DataError(f"cannot read `{path}`: {error.strerror}", _UNREADABLE) from error
     return [name.decode(errors="replace").strip().casefold() for name in _fields(header.removeprefix(_BOM))]
 
 
@@ -215,7 +216,7 @@ def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
                 yield offset, number, line
                 offset += len(line)
     except OSError as error:
-        raise DataError(f"cannot read `{path}`: {error.strerror}") from error
+        raise DataError(f"cannot read `{path}`: {error.strerror}", _UNREADABLE) from error
 
 
 def _whole(text: bytes) -> int:

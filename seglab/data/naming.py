@@ -1,14 +1,15 @@
 """How samples are named and shared out: ids that are file names everywhere, and splits without a seed."""
 
 import hashlib
+import math
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from seglab.errors import UsageError
 
-__all__ = ["SPLITS", "assign_splits", "safe_id", "unique_ids"]
+__all__ = ["SPLITS", "advise_shares", "assign_splits", "safe_id", "unique_ids"]
 
 SPLITS: Final = ("train", "val", "test")
 
@@ -35,13 +36,44 @@ def assign_splits(ids: Iterable[str], val: float, test: float) -> dict[str, str]
     Raises:
         UsageError: If the shares are impossible.
     """
-    if not (val >= 0 and test >= 0 and val + test < 1):
-        raise UsageError(f"shares `{val}` (val) and `{test}` (test) do not leave anything to train on")
+    for name, share in (("val", val), ("test", test)):
+        if not 0 <= share < 1:
+            raise UsageError(f"--{name} `{share}` is no share from 0 to less than 1", f"`--{name} 0.1` takes a tenth")
+    if val + test >= 1:
+        message = f"--val `{val}` and --test `{test}` do not leave anything to train on"
+        raise UsageError(message, "`--val 0.1 --test 0.1` leave eight tenths")
     ordered = sorted(ids, key=_sha1)
     num_test, num_val = round(len(ordered) * test), round(len(ordered) * val)
     splits = ["test"] * num_test + ["val"] * num_val
     splits += ["train"] * (len(ordered) - len(splits))
     return dict(zip(ordered, splits, strict=False))
+
+
+def advise_shares(counts: Mapping[str, int], val: float, test: float) -> str:
+    """Say that splits are empty though a share was asked for, and what would fill them; an empty text if none is.
+
+    Args:
+        counts: Number of samples of every split.
+        val: Share of the validation split that was asked for.
+        test: Share of the test split that was asked for.
+    """
+    asked = {"val": val, "test": test}
+    empty = [name for name, share in asked.items() if share > 0 and not counts.get(name)]
+    if not empty:
+        return ""
+    num = sum(counts.values())
+    least = {name: max(share, math.ceil(100 / num) / 100) if name in empty else share for name, share in asked.items()}
+    possible = sum(least.values()) < 1 and num > sum(round(num * share) for share in least.values())
+    remedy = f"`{_options(least, empty)}` puts one into {'each' if empty[1:] else 'it'}"
+    samples = f"{num} samples are" if num > 1 else "1 sample is"
+    reason = f"{samples} too few for {_options(asked, empty)}"
+    return f"{' and '.join(empty)} {'are' if empty[1:] else 'is'} empty: {reason}; " + (
+        remedy if possible else "add samples"
+    )
+
+
+def _options(shares: Mapping[str, float], names: Iterable[str]) -> str:
+    return " ".join(f"--{name} {shares[name]:g}" for name in names)
 
 
 def safe_id(name: str) -> str:

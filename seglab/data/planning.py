@@ -5,17 +5,21 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from seglab.config import Preprocess
 from seglab.data.masks import load_colours
 from seglab.data.naming import assign_splits, unique_ids
 from seglab.data.problems import Findings, Problem
-from seglab.data.sources import Item, Scan, Source, SourceOptions, find_source, recognise
-from seglab.errors import UsageError, unknown
+from seglab.data.sources import SOURCES, Item, Scan, Source, SourceOptions, find_source, recognise
+from seglab.errors import DataError, UsageError, unknown
 from seglab.tasks import TASKS, Rgb, Task
 
-__all__ = ["Job", "Plan", "make_plan"]
+__all__ = ["DEFAULT_SHARE", "Job", "Plan", "make_plan"]
+
+
+DEFAULT_SHARE: Final = 0.1
+"""Of the validation and of the test split, where nothing else is asked for."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +75,16 @@ def make_plan(
         UsageError: If the task is not known, or an option does not fit the source.
     """
     module, reason = (find_source(source), "") if source else recognise(raw_dir)
-    task = _chosen_task(task, module)
+    task = _chosen_task(task, module, reason)
     _check_rules(rules, module)
     if isinstance(colours, Path):
-        colours = load_colours(colours, task)
+        colours = _read_colours(colours, task)
     stretched = grid.size_hw[0] if grid and grid.fit == "stretch" else None
     scan = module.scan(raw_dir, SourceOptions(task, colours, shares[0], rules, stretched))
-    findings = Findings(len(scan.items), list(scan.remarks), list(scan.problems))
-    own_splits = all(item.split for item in scan.items)
+    findings = Findings(len(scan.items), module.NAME, reason, list(scan.remarks), list(scan.problems))
+    own_splits = bool(scan.items) and all(item.split for item in scan.items)
+    if own_splits:
+        findings.remarks += _unused_shares(shares, module)
     options = {
         **({} if own_splits else {"val": shares[0], "test": shares[1]}),
         "colours": sorted([*colour, id] for colour, id in colours.items()) if colours else None,
@@ -90,22 +96,46 @@ def make_plan(
     return Plan(raw_dir, task, module.NAME, reason, jobs, options, findings, own_splits)
 
 
-def _chosen_task(task: Task | None, source: Source) -> Task:
+def _chosen_task(task: Task | None, source: Source, reason: str) -> Task:
     if task is not None:
         return task
     if source.TASK is None:
         offered = getattr(source, "TASKS", TASKS)
-        hint = f"--task with one of {', '.join(offered)}, or a TOML file of your own"
-        raise UsageError(f"source `{source.NAME}` does not say what its masks mean", hint)
+        hint = f"add `--task NAME`: {', '.join(offered)}, or a TOML file of your own"
+        why = f" ({reason})" if reason else ""
+        raise UsageError(f"source `{source.NAME}` does not say what its masks mean{why}", hint)
     return TASKS[source.TASK]
 
 
 def _check_rules(rules: str | None, source: Source) -> None:
     known = getattr(source, "RULES", ())
     if rules is not None and not known:
-        raise UsageError(f"source `{source.NAME}` has no --rules to choose from")
+        having = [name for name in SOURCES if getattr(find_source(name), "RULES", ())]
+        hint = f"leave `--rules {rules}` out; {', '.join(f'`--source {name}`' for name in having)} has rules"
+        raise UsageError(f"source `{source.NAME}` has no --rules to choose from", hint)
     if rules is not None and rules not in known:
         raise unknown(f"rules of source `{source.NAME}`", rules, known)
+
+
+def _unused_shares(shares: tuple[float, float], source: Source) -> list[str]:
+    """Say that shares which somebody asked for have no effect."""
+    used = {"val"} if getattr(source, "DRAWS_VAL", False) else set()
+    unused = [
+        f"--{name} {share:g}"
+        for name, share in zip(("val", "test"), shares, strict=True)
+        if share != DEFAULT_SHARE and name not in used
+    ]
+    return [f"{' '.join(unused)} not used: the source has its own splits"] if unused else []
+
+
+def _read_colours(path: Path, task: Task) -> Mapping[Rgb, int]:
+    try:
+        return load_colours(path, task)
+    except DataError as error:
+        if error.hint:
+            raise
+        example = f'{task.classes[0]} = "#000000"'
+        raise DataError(error.message, f"write a class a line, each with its own colours: `{example}`") from error
 
 
 def _jobs(scan: Scan, raw_dir: Path, shares: tuple[float, float], findings: Findings) -> list[Job]:

@@ -1,7 +1,8 @@
 """From photos and masks as somebody published them to a prepared dataset, or to the list of all that is wrong."""
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,8 @@ from seglab.config import FitMode, Preprocess
 from seglab.data.conversion import Converter
 from seglab.data.duplicates import ACROSS_SPLITS
 from seglab.data.manifest import Dataset, finished_dataset
-from seglab.data.naming import assign_splits
-from seglab.data.planning import Plan, make_plan
+from seglab.data.naming import SPLITS, advise_shares, assign_splits
+from seglab.data.planning import DEFAULT_SHARE, Job, Plan, make_plan
 from seglab.data.problems import Findings, ProblemsFound, report_path
 from seglab.data.writer import DatasetWriter, LinkMode
 from seglab.device import num_threads
@@ -46,6 +47,8 @@ class Prepared:
     num_samples: int
     """How many pairs are good."""
     findings: Findings
+    splits: dict[str, int]
+    """How many of them each split has, or would have."""
     unchanged: bool = False
     """Whether the very same dataset was there already, so that nothing was done."""
     num_taken_up: int = 0
@@ -53,13 +56,11 @@ class Prepared:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        counts = {name: len(self.dataset.split(name)) for name in self.dataset.splits} if self.dataset else None
         return {
             "dataset": str(self.dataset.dir) if self.dataset else None,
             "digest": self.dataset.digest if self.dataset else None,
-            "source": self.source,
             "samples": self.num_samples,
-            "splits": counts,
+            "splits": self.splits,
             "unchanged": self.unchanged,
             "taken_up": self.num_taken_up,
             **self.findings.to_dict(),
@@ -72,8 +73,8 @@ def prepare(
     *,
     task: Task | None = None,
     source: str | None = None,
-    val: float = 0.1,
-    test: float = 0.1,
+    val: float = DEFAULT_SHARE,
+    test: float = DEFAULT_SHARE,
     max_side: int | None = None,
     size: int | None = None,
     fit: FitMode = "stretch",
@@ -117,38 +118,42 @@ def prepare(
         DataError: If the source is not known, has no usable pair, or something else is in the way.
         UsageError: If an option is impossible.
     """
-    _check_arguments(raw_dir, out_dir, max_side, size, (val, test))
-    if fit == "pad" and size is None:
-        raise UsageError("`--fit pad` says nothing without a size", "`--size PIXELS` brings everything to that square")
+    _check_arguments(raw_dir, out_dir, max_side, size, fit, (val, test))
     grid = Preprocess(size_hw=(size, size), fit=fit) if size else None
     keep_freed_memory()
     plan = make_plan(raw_dir, task, source, colours, (val, test), rules, grid)
     options = {**plan.options, "max_side": max_side, "link": link, "drop_bad": drop_bad}
     if not force and not dry_run and (there := finished_dataset(out_dir, plan.task, plan.source, options)):
         there.check_present()
-        return Prepared(there, plan.source, plan.reason, len(there.samples), plan.findings, unchanged=True)
+        counts = _counts(sample.split for sample in there.samples)
+        _remark_splits(plan, counts, (val, test))
+        return Prepared(there, plan.source, plan.reason, len(there.samples), plan.findings, counts, unchanged=True)
     writer = None
     if not dry_run:
         writer = DatasetWriter(out_dir, plan.task, plan.source, options, force=force, link=link, resume=True)
     with ExitStack() as stack:
         converter = Converter(plan, max_side, grid, stack.enter_context(writer) if writer else None, drop_bad)
         bar = stack.enter_context(progress(len(plan.jobs))) if progress else None
-        steps = converter.run(num_threads() if workers is None else workers)
-        for _ in stack.enter_context(closing(steps)):  # no thread outlives an interruption
-            if bar is not None:
-                bar.advance()
+        steps = stack.enter_context(closing(converter.run(num_threads() if workers is None else workers)))
+        good = _convert_all(converter, plan, steps, bar)  # no thread outlives an interruption
         _remark(plan, converter, writer)
         _judge(plan, converter, None if dry_run else report_path(out_dir), drop_bad)
-        dataset = _finish(writer, plan, (val, test)) if writer else None
-    splits = {sample.id: sample.split for sample in dataset.samples} if dataset else plan.splits
+        splits = _final_splits(plan, good, (val, test))
+        dataset = _finish(writer, plan, splits) if writer else None
     for photos in converter.photos.across(splits):
         plan.findings.note(ACROSS_SPLITS, photos)
-    num_taken_up = converter.num_taken_up
-    return Prepared(dataset, plan.source, plan.reason, converter.num_good, plan.findings, num_taken_up=num_taken_up)
+    counts, num_taken_up = _counts(splits.values()), converter.num_taken_up
+    _remark_splits(plan, counts, (val, test))
+    return Prepared(dataset, plan.source, plan.reason, len(good), plan.findings, counts, num_taken_up=num_taken_up)
 
 
 def _check_arguments(
-    raw_dir: Path, out_dir: Path, max_side: int | None, size: int | None, shares: tuple[float, float]
+    raw_dir: Path,
+    out_dir: Path,
+    max_side: int | None,
+    size: int | None,
+    fit: FitMode,
+    shares: tuple[float, float],
 ) -> None:
     if not raw_dir.is_dir():
         near = difflib.get_close_matches(raw_dir.name, [path.name for path in raw_dir.parent.glob("*/")], n=1)
@@ -160,10 +165,52 @@ def _check_arguments(
         raise UsageError(message, "choose a place beside the source")
     for name, value in (("--max-side", max_side), ("--size", size)):
         if value is not None and value < MIN_SIDE:
-            raise UsageError(f"{name} `{value}` is less than {MIN_SIDE} pixels")
+            hint = f"`{name} 512` is usual; without it the photos keep their size"
+            raise UsageError(f"{name} `{value}` is less than {MIN_SIDE} pixels", hint)
     if max_side is not None and size is not None:
-        raise UsageError("--size and --max-side exclude each other")
+        hint = f"`--size {size}` makes squares, `--max-side {max_side}` keeps the shapes: leave one out"
+        raise UsageError(f"--size `{size}` and --max-side `{max_side}` exclude each other", hint)
+    if fit == "pad" and size is None:
+        raise UsageError("`--fit pad` says nothing without a size", "`--size PIXELS` brings everything to that square")
     assign_splits((), *shares)
+
+
+def _convert_all(converter: Converter, plan: Plan, steps: Iterable[None], bar: Progress | None) -> list[Job]:
+    """Work through the pairs and return those that are good."""
+    good: list[Job] = []
+    for job, _ in zip(plan.jobs, steps, strict=True):
+        if converter.num_good > len(good):
+            good.append(job)
+        if bar is not None:
+            bar.advance()
+    return good
+
+
+def _final_splits(plan: Plan, good: Sequence[Job], shares: tuple[float, float]) -> dict[str, str]:
+    """Return the split of every good pair; the shares are those of what is left."""
+    if plan.own_splits or len(good) == len(plan.jobs):
+        return {job.id: job.split for job in good}
+    return assign_splits((job.id for job in good), *shares)
+
+
+def _counts(splits: Iterable[str]) -> dict[str, int]:
+    counts = Counter(splits)
+    return {split: counts[split] for split in SPLITS}
+
+
+def _remark_splits(plan: Plan, counts: Mapping[str, int], shares: tuple[float, float]) -> None:
+    """Say which splits came out empty, and what changes it."""
+    if not plan.own_splits:
+        remark = advise_shares(counts, *shares)
+    else:
+        empty = [split for split, num in counts.items() if not num]
+        has = " and ".join(split for split, num in counts.items() if num)
+        reason = f"the source has its own splits, {has}, which --val and --test leave as they are"
+        first = next(split for split in ("val", "test", "train") if counts[split])
+        remedy = "" if "test" not in empty else f"; `seglab evaluate --split {first}` scores on {first}"
+        remark = f"{' and '.join(empty)} {'are' if empty[1:] else 'is'} empty: {reason}{remedy}" if empty else ""
+    if remark:
+        plan.findings.remarks.append(remark)
 
 
 def _remark(plan: Plan, converter: Converter, writer: DatasetWriter | None) -> None:
@@ -186,13 +233,14 @@ def _judge(plan: Plan, converter: Converter, report: Path | None, drop_bad: bool
     if findings.problems and not drop_bad:
         raise ProblemsFound(findings, report)
     if not converter.num_good:
-        raise DataError(f"`{plan.raw_dir}` has no pair of a photo and a mask that can be used")
+        hint = "`--dry-run` shows again what is wrong; `seglab prepare --sources` says what a layout needs"
+        raise DataError(f"`{plan.raw_dir}` has no pair of a photo and a mask that can be used", hint)
     if converter.num_blank == converter.num_good:
         message = f"no mask in `{plan.raw_dir}` shows any class of task `{plan.task.name}` but the background"
         raise DataError(message, "is it the right --task, and are the values class ids?")
 
 
-def _finish(writer: DatasetWriter, plan: Plan, shares: tuple[float, float]) -> Dataset:
-    if len(writer.ids) < len(plan.jobs) and not plan.own_splits:  # the shares are those of what is left
-        writer.resplit(assign_splits(writer.ids, *shares))
+def _finish(writer: DatasetWriter, plan: Plan, splits: Mapping[str, str]) -> Dataset:
+    if any(splits[job.id] != job.split for job in plan.jobs if job.id in splits):
+        writer.resplit(splits)
     return writer.finish()

@@ -50,6 +50,10 @@ class Findings:
     """Everything that was noticed on the way through a source."""
 
     num_pairs: int = 0
+    source: str = ""
+    """Name of the layout."""
+    reason: str = ""
+    """How it was recognised; empty if it was named."""
     remarks: list[str] = field(default_factory=list)
     """How the source was understood."""
     problems: list[Problem] = field(default_factory=list)
@@ -74,6 +78,8 @@ class Findings:
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values: groups and counts, not every file."""
         return {
+            "source": self.source,
+            "reason": self.reason,
             "pairs": self.num_pairs,
             "remarks": self.remarks,
             "problems": [{**asdict(group), "first": list(group.first)} for group in self.groups()],

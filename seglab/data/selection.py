@@ -106,7 +106,8 @@ def read_list(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the list `{path}`: {error}") from error
+        hint = "a list is UTF-8 text, a name a line; without it all pairs take part"
+        raise DataError(f"cannot read the list `{path}`: {error}", hint) from error
     names = [PurePosixPath(line.split()[0]).name for line in lines if line.strip()]
     return list(dict.fromkeys(name.rpartition(".")[0] if name.lower().endswith(SUFFIXES) else name for name in names))
 

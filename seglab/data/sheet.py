@@ -1,5 +1,7 @@
 """The contact sheet of an inspection: random samples, then those that deserve a look, each with the reason."""
 
+import shlex
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -11,8 +13,11 @@ from seglab.data.drawing import contact_sheet, overlay, with_legend
 from seglab.data.images import ImageError, read_labels, read_photo, resize_image, resize_labels, write_photo
 from seglab.data.inspect import Inspection
 from seglab.data.manifest import Dataset, Sample
+from seglab.errors import DataError, UsageError
 
-__all__ = ["write_sheet"]
+__all__ = ["check_sheet", "write_sheet"]
+
+SUFFIXES: Final = (".png", ".jpg", ".jpeg")
 
 CELL: Final = 256
 """Side of a picture in pixels."""
@@ -21,6 +26,26 @@ COLUMNS: Final = 5
 MAX_ODD: Final = 30
 
 Pixels = NDArray[np.uint8]
+
+
+def check_sheet(path: Path) -> None:
+    """Refuse a place where no sheet can be written, before there is one.
+
+    Raises:
+        UsageError: If the suffix is no picture's.
+        DataError: If the folder is not there or cannot be written to.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"cannot draw `{path}`", "`--sheet sheet.png`, or a .jpg")
+    if path.is_dir():
+        raise DataError(f"`{path}` is a folder", f"`--sheet {shlex.quote(str(path / 'sheet.png'))}`")
+    if not path.parent.is_dir():
+        raise DataError(f"there is no folder `{path.parent}`", f"`mkdir -p {shlex.quote(str(path.parent))}` makes it")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        hint = "check the space and permissions, or choose another place: `--sheet sheet.png`"
+        raise DataError(f"cannot write `{path}`: {error.strerror or error}", hint) from error
 
 
 def write_sheet(inspection: Inspection, path: Path, *, num_random: int = 10, seed: int = 0) -> None:

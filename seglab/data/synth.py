@@ -12,7 +12,7 @@ from seglab.errors import UsageError
 from seglab.pipeline import ahead
 from seglab.tasks import Task
 
-__all__ = ["DRAWING", "MAX_PICTURES", "SOURCE", "Progress", "synth"]
+__all__ = ["DRAWING", "MAX_PICTURES", "SOURCE", "Progress", "check_num", "synth"]
 
 SOURCE: Final = "synth"
 """What the manifest of a synthetic dataset names as its source."""
@@ -70,8 +70,7 @@ def synth(
 
     view = check_synth(task)
     check_scene(seed, size_hw)
-    if not 1 <= num <= MAX_PICTURES:
-        raise UsageError(f"`{num}` pictures: 1 to {MAX_PICTURES} are possible")
+    check_num(num)
     ids = [f"synth-{index:06d}" for index in range(num)]
     splits = assign_splits(ids, val, test)
     options: dict[str, Any] = {
@@ -90,3 +89,13 @@ def synth(
             if shown is not None:
                 shown.advance()
         return writer.finish()
+
+
+def check_num(num: int) -> None:
+    """Check a number of pictures.
+
+    Raises:
+        UsageError: If it is out of range.
+    """
+    if not 1 <= num <= MAX_PICTURES:
+        raise UsageError(f"`{num}` pictures: 1 to {MAX_PICTURES} are possible", "`--num 100` is usual")

@@ -13,6 +13,7 @@ from seglab.cli import main
 from seglab.data.garments import CATEGORIES, garment_class
 from seglab.data.images import read_labels, read_mode, read_photo, read_size
 from seglab.data.layouts import LAYOUTS, layout_of, synth_original
+from seglab.data.manifest import open_dataset
 from seglab.data.rle import parse_kaggle, to_mask
 from seglab.data.scene import draw_scene, labels_for
 from seglab.data.sources import SOURCES, cihp, recognise
@@ -192,11 +193,43 @@ class TestCommand:
     def test_original(self, tmp_path, capsys):
         assert run("synth", "-n", 3, "--size", 32, "--layout", "original", tmp_path / "raw", "--json") == 0
         output = capsys.readouterr()
+        (remark,) = (printed := json.loads(output.out)).pop("remarks")
         values = {"raw": str(tmp_path / "raw"), "task": "person", "layout": "human-segmentation", "pictures": 3}
-        assert json.loads(output.out) == values
-        assert "next: seglab prepare" in output.err
+        assert printed == {**values, "splits": {}}
+        assert remark in output.err
+        assert remark.startswith("the layout human-segmentation has no splits: --val and --test are for")
+        assert f"next: seglab prepare {tmp_path / 'raw'} OUT --val 0.1 --test 0.1\n" in output.err
         assert run("synth", "-n", 3, "--size", 32, "--layout", "original", tmp_path / "raw") == 0
         assert "there already" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("task", "remark", "options"),
+        [
+            ("face", "has 13 train, 7 test: `seglab prepare` draws val from train", " --val 0.2"),
+            ("body", "has 9 train, 11 val: `seglab prepare` draws test from val", ""),
+            ("clothes", "has no splits", " --val 0.2 --test 0.35"),
+            ("parsing", "has no splits", " --val 0.2 --test 0.35"),
+        ],
+    )
+    def test_what_becomes_of_the_shares_is_said(self, tmp_path, capsys, task, remark, options):
+        """And the command that is printed makes the splits that were asked for, where the layout has none."""
+        raw, out = tmp_path / "raw", tmp_path / "out"
+        made = ("-t", task, "-n", 20, "--size", 48, "--layout", "original", "--val", 0.2, "--test", 0.35)
+        assert run("synth", *made, raw) == 0
+        output = capsys.readouterr().err
+        assert remark in output
+        (command,) = re.findall(r"^next: seglab (.*)$", output, re.MULTILINE)
+        assert command == f"prepare {raw} OUT{options}"
+        assert run(*command.replace("OUT", str(out)).split()) == 0
+        dataset = open_dataset(out)
+        counts = {split: len(dataset.split(split)) for split in dataset.splits}
+        if "no splits" in remark:
+            assert counts == {"train": 9, "val": 4, "test": 7}
+        assert set(counts) == {"train", "val", "test"}
+
+    def test_shares_that_a_layout_has_no_use_for_make_no_other_data(self, tmp_path):
+        assert not synth_original(TASKS["person"], 3, SIZE_HW, tmp_path / "raw", val=0.1).unchanged
+        assert synth_original(TASKS["person"], 3, SIZE_HW, tmp_path / "raw", val=0.3).unchanged
 
     def test_a_layout_that_is_none(self, tmp_path, capsys):
         assert run("synth", "-n", 3, "--layout", "orignal", tmp_path / "raw") == 2

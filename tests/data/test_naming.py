@@ -1,13 +1,14 @@
 """Ids and splits."""
 
 import hashlib
+import re
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seglab.data.naming import MAX_ID_BYTES, assign_splits, safe_id, unique_ids
+from seglab.data.naming import MAX_ID_BYTES, SPLITS, advise_shares, assign_splits, safe_id, unique_ids
 from seglab.errors import UsageError
 
 NAMES = st.lists(st.text(min_size=1, max_size=12), unique=True, max_size=40)
@@ -56,10 +57,47 @@ def test_test_split_does_not_depend_on_val() -> None:
     assert tests[0] == tests[1] == tests[2]
 
 
-@pytest.mark.parametrize("shares", [(0.5, 0.5), (-0.1, 0.1), (0.0, 1.0), (float("nan"), 0.1), (0.9, 0.2)])
-def test_impossible_shares_are_refused(shares: tuple[float, float]) -> None:
-    with pytest.raises(UsageError, match="do not leave anything to train on"):
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ((0.5, 0.5), "--val `0.5` and --test `0.5` do not leave anything to train on"),
+        ((0.9, 0.2), "--val `0.9` and --test `0.2` do not leave anything to train on"),
+        ((-0.1, 0.1), "--val `-0.1` is no share"),
+        ((0.0, 1.0), "--test `1.0` is no share"),
+        ((1.5, 0.1), "--val `1.5` is no share"),
+        ((float("nan"), 0.1), "--val `nan` is no share"),
+    ],
+)
+def test_impossible_shares_are_refused(shares: tuple[float, float], message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
         assign_splits(["a"], *shares)
+    assert "0.1" in caught.value.hint
+
+
+@pytest.mark.parametrize("num", range(1, 40))
+@pytest.mark.parametrize("shares", [(0.1, 0.1), (0.1, 0.0), (0.0, 0.2), (0.01, 0.4)])
+def test_the_advice_on_empty_splits_is_right(num: int, shares: tuple[float, float]) -> None:
+    """Where an option is named, it fills the splits that were empty, and train stays."""
+    ids = [str(number) for number in range(num)]
+
+    def counts(val: float, test: float) -> dict[str, int]:
+        found = list(assign_splits(ids, val, test).values())
+        return {split: found.count(split) for split in SPLITS}
+
+    asked = dict(zip(("val", "test"), shares, strict=True))
+    before = counts(**asked)
+    empty = [name for name, share in asked.items() if share and not before[name]]
+    advice = advise_shares(before, *shares)
+    assert bool(advice) == bool(empty)
+    if not empty:
+        return
+    assert advice.startswith(" and ".join(empty))
+    better = {name: float(share) for name, share in re.findall(r"--(val|test) ([\d.]+)", advice.partition("; ")[2])}
+    if num >= 3:
+        assert list(better) == empty
+    if better:
+        after = counts(**{**asked, **better})
+        assert min(after[name] for name in ("train", *empty)) >= 1
 
 
 @pytest.mark.parametrize(

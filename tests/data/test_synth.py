@@ -93,7 +93,7 @@ def test_finished_work_is_left_alone_and_other_work_needs_force(tmp_path):
         ({"num": 0}, "`0` pictures"),
         ({"size_hw": (8, 64)}, "size `8x64`"),
         ({"seed": -1}, "seed `-1`"),
-        ({"val": 0.6, "test": 0.5}, "shares `0.6`"),
+        ({"val": 0.6, "test": 0.5}, "--val `0.6` and --test `0.5` do not leave anything"),
     ],
 )
 def test_impossible_arguments_leave_nothing_behind(values, text, tmp_path):
@@ -125,8 +125,8 @@ class TestCommand:
     def test_one_picture_is_all_train_and_it_says_so(self, tmp_path, capsys):
         assert run("synth", "-n", 1, "--size", 32, tmp_path / "one") == 0
         output = capsys.readouterr()
-        assert "1 train" in output.err
-        assert "all pictures are in train" in output.err
+        assert "1 train, 0 val, 0 test" in output.err
+        assert "val and test are empty: 1 sample is too few for --val 0.1 --test 0.1; add samples" in output.err
         assert output.out == ""
 
     @pytest.mark.parametrize("size", ["x", "64x", "x64", "6.4", "-64", "64x64x64"])

@@ -95,9 +95,10 @@ def check_scene(seed: int, size_hw: tuple[int, int], index: int = 0) -> None:
         UsageError: If the seed, the size or the index is out of range.
     """
     if min(seed, index) < 0:
-        raise UsageError(f"seed `{seed}` and index `{index}` must not be negative")
+        raise UsageError(f"seed `{seed}` and index `{index}` must not be negative", "`--seed 0` is the default")
     if min(size_hw) < MIN_SIDE or max(size_hw) > MAX_SIDE:
-        raise UsageError(f"size `{size_hw[0]}x{size_hw[1]}` is outside {MIN_SIDE}..{MAX_SIDE} pixels a side")
+        message = f"size `{size_hw[0]}x{size_hw[1]}` is outside {MIN_SIDE}..{MAX_SIDE} pixels a side"
+        raise UsageError(message, "`--size 256` is usual, `--size 192x256` is height x width")
 
 
 def labels_for(scene: Scene, task: Task) -> NDArray[np.uint8]:

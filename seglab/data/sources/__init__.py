@@ -8,7 +8,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from seglab.data.problems import Problem
 from seglab.errors import DataError, unknown
 from seglab.tasks import Rgb, Task
+
+if TYPE_CHECKING:
+    from seglab.data.diagnosis import Near
 
 __all__ = [
     "SOURCES",
@@ -27,7 +30,9 @@ __all__ = [
     "Scan",
     "Source",
     "SourceOptions",
+    "UnknownLayout",
     "find_source",
+    "other_layout",
     "recognise",
 ]
 
@@ -66,6 +71,20 @@ class BadRows(DataError):
 
 class LeftOut(DataError):
     """A pair is sound but none of the task's, such as a photo without people; the message says what it is."""
+
+
+class UnknownLayout(DataError):
+    """A folder that no source knows.
+
+    Args:
+        message: What it holds.
+        hint: What to do.
+        near: The nearest layouts and what they lack.
+    """
+
+    def __init__(self, message: str, hint: str, near: "tuple[Near, ...]") -> None:
+        super().__init__(message, hint)
+        self.near = near
 
 
 class Outlines(Protocol):
@@ -140,6 +159,8 @@ class Source(Protocol):
     """The layout in one line."""
     TASK: str | None
     """The task that the layout's labels are of, if it can only be one."""
+    SIGNS: Sequence[Sequence[str]]
+    """What each form of the layout needs, as patterns of paths below the folder, to tell what is missing."""
 
     def recognise(self, raw_dir: Path) -> str | None:
         """Say in a few words what gives the layout away, or return None."""
@@ -167,12 +188,19 @@ def recognise(raw_dir: Path) -> tuple[Source, str]:
     """Return the first layout that knows the folder as its own, and why.
 
     Raises:
-        DataError: If none does; the hint describes what is known.
+        UnknownLayout: If none does; it says what is there and what is missing.
     """
     for name in SOURCES:
         source = find_source(name)
         reason = source.recognise(raw_dir)
         if reason:
             return source, reason
-    known = "; ".join(f"{name}: {find_source(name).TITLE}" for name in SOURCES)
-    raise DataError(f"`{raw_dir}` has no layout that seglab knows", f"known layouts: {known}")
+    from seglab.data.diagnosis import diagnose
+
+    raise diagnose(raw_dir)
+
+
+def other_layout(raw_dir: Path, name: str) -> DataError:
+    """Return the error for a folder that has not the layout that was asked for."""
+    hint = f"it is {find_source(name).TITLE}; without --source the layout is recognised"
+    return DataError(f"`{raw_dir}` is not the `{name}` layout", hint)

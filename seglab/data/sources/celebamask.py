@@ -23,13 +23,13 @@ from seglab.data.pairing import list_files, pair, pictures_by_name
 from seglab.data.problems import Problem
 from seglab.data.relabelling import UNLABELLED, Relabelling, relabelling
 from seglab.data.selection import join, pair_folders, select
-from seglab.data.sources import Item, Scan, SourceOptions, cihp
+from seglab.data.sources import Item, Scan, SourceOptions, cihp, other_layout
 from seglab.data.sources.folders import pairing_problems
-from seglab.errors import DataError
 
 NAME = "celebamask-hq"
 TITLE = "CelebA-HQ-img/ with CelebAMask-HQ-mask-anno/, or classes.json with images/ and masks/, 19 classes"
 TASK: str | None = None
+SIGNS: Final = (("CelebA-HQ-img", "CelebAMask-HQ-mask-anno"), ("classes.json", "**/images", "**/masks"))
 TASKS: Final = ("face", "parsing")
 """What its classes can be merged to, of the tasks that everybody has."""
 
@@ -82,7 +82,7 @@ def scan(raw_dir: Path, options: SourceOptions) -> Scan:
     if root:
         return _scan_parts(raw_dir, root, relabelling(NAME, NAMES, options.task, MERGES))
     if mirror is None:
-        raise DataError(f"`{raw_dir}` is not the `{NAME}` layout", f"it is {TITLE}")
+        raise other_layout(raw_dir, NAME)
     names, dirs = mirror
     relabel = relabelling(NAME, names, options.task, MERGES)
     pairings = {split: pair_folders(dir / "images", dir / "masks") for split, dir in dirs.items()}

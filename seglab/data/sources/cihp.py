@@ -14,14 +14,14 @@ from typing import Final
 
 from seglab.data.relabelling import relabelling
 from seglab.data.selection import Selection, find_split_lists, join, pair_folders, select
-from seglab.data.sources import Scan, SourceOptions
-from seglab.errors import DataError
+from seglab.data.sources import Scan, SourceOptions, other_layout
 
 NAME = "cihp"
 TITLE = (
     "Training/ and Validation/ with Images/ and Category_ids/, or images/ with labels/ and list/*_id.txt, 20 classes"
 )
 TASK: str | None = "parsing"
+SIGNS: Final = (("Training/Images", "Training/Category_ids"), ("images", "labels", "list", "edges"))
 
 NAMES: Final = (
     "background", "hat", "hair", "glove", "sunglasses", "upper_clothes", "dress", "coat", "socks", "pants",
@@ -61,7 +61,7 @@ def scan(raw_dir: Path, options: SourceOptions) -> Scan:
     """Pair by stem; see :class:`seglab.data.sources.Source`."""
     parts, root = _parts(raw_dir), _pgn_root(raw_dir)
     if not parts and not root:
-        raise DataError(f"`{raw_dir}` is not the `{NAME}` layout", f"it is {TITLE}")
+        raise other_layout(raw_dir, NAME)
     relabel = relabelling(NAME, NAMES, options.task, MERGES)
     selection = _published(raw_dir, parts) if parts or root is None else _pgn(raw_dir, root)
     return selection.to_scan(relabel.read, relabel.remark)

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from seglab.data.relabelling import Relabelling, relabelling
 from seglab.data.selection import find_split_lists, pair_folders, select
-from seglab.data.sources import Scan, SourceOptions, celebamask, cihp
-from seglab.errors import DataError
+from seglab.data.sources import Scan, SourceOptions, celebamask, cihp, other_layout
 from seglab.tasks import IGNORE
 
 NAME = "cihp-celebmaskhq-6class"
 TITLE = "original/image_N.jpg with mask/image_N.png of 20 CIHP ids (also below versions/1)"
 TASK: str | None = "parsing"
+SIGNS: Final = (("original", "mask", "original/image_*"),)
 
 ROOTS: Final = (".", "versions/1")
 
@@ -50,7 +50,7 @@ def scan(raw_dir: Path, options: SourceOptions) -> Scan:
     """Pair by stem; see :class:`seglab.data.sources.Source`."""
     root = _root(raw_dir)
     if root is None:
-        raise DataError(f"`{raw_dir}` is not the `{NAME}` layout", f"it is {TITLE}")
+        raise other_layout(raw_dir, NAME)
     relabel = relabelling(NAME, cihp.NAMES, options.task, (cihp.SIX,))
     lists = find_split_lists([root / "ImageSets"])
     selection = select(pair_folders(root / "original", root / "mask"), lists, raw_dir)

@@ -25,14 +25,15 @@ from seglab.data.json_lists import Entry, read_lists
 from seglab.data.pairing import is_content
 from seglab.data.problems import Problem
 from seglab.data.rle import Layer, Painting, RleError, Runs, from_polygons, parse_counts
-from seglab.data.sources import BadRows, Item, Outlines, Scan, SourceOptions
-from seglab.data.sources.folders import SPLIT_NAMES
+from seglab.data.side_by_side import SPLIT_NAMES
+from seglab.data.sources import BadRows, Item, Outlines, Scan, SourceOptions, other_layout
 from seglab.errors import DataError
 from seglab.tasks import IGNORE, Task
 
 NAME = "coco"
 TITLE = "COCO JSON (images, annotations, categories) with the photos beside it, in images/, or in a folder it names"
 TASK: str | None = None
+SIGNS: Final = (("annotations/*.json", "images"), ("*.json", "images"))
 
 JSON_DIRS: Final = (".", "annotations", *SPLIT_NAMES)
 KEYS: Final = ("images", "annotations", "categories")
@@ -73,7 +74,7 @@ def scan(raw_dir: Path, options: SourceOptions) -> Scan:
     """Find the photo and the annotations of every image; see :class:`seglab.data.sources.Source`."""
     paths = _json_paths(raw_dir)
     if not paths:
-        raise DataError(f"`{raw_dir}` is not the `{NAME}` layout", f"it is {TITLE}")
+        raise other_layout(raw_dir, NAME)
     splits = [_split_of(path.relative_to(raw_dir)) for path in paths]
     own_splits = len(paths) > 1 and all(splits)
     result = Scan([])

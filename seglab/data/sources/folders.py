@@ -1,10 +1,11 @@
-"""The general layout: a folder of photos and a folder of masks with the same stems.
+"""The general layout: photos and masks with the same stems, in two folders or side by side in one.
 
 ::
 
     images/a.jpg        masks/a.png (or labels/a.png)         no splits: seglab makes them
     train/images/a.jpg  train/masks/a.png  val/...            the source's own splits are kept
     images/train/a.jpg  masks/train/a.png  ...                likewise
+    any/a.jpg           any/a.png                             likewise, with train/, val/, test/ above them
 
 Masks are class ids (grey or palette PNG, 255 = ignore), 0/255 where the task has two classes, or colours.
 """
@@ -19,19 +20,18 @@ from typing import Final
 from seglab.data.masks import Convention, decide_convention, read_mask
 from seglab.data.pairing import Pairing, is_content, pair, pictures_by_name
 from seglab.data.problems import Problem
-from seglab.data.sources import Item, Scan, SourceOptions
-from seglab.errors import DataError
+from seglab.data.side_by_side import MASK_SUFFIXES, SPLIT_NAMES, find_side_by_side
+from seglab.data.sources import Item, Scan, SourceOptions, other_layout
 
 NAME = "folders"
-TITLE = "images/ with masks/ or labels/ of the same stems; also train/, val/, test/ outside or inside of them"
+TITLE = "images/ with masks/ or labels/, or a.jpg beside a.png; also in train/, val/, test/"
 TASK: str | None = None
+SIGNS: Final = (("images", "masks"), ("images", "labels"))
 
 PHOTO_DIR: Final = "images"
 MASK_DIRS: Final = ("masks", "labels")
-SPLIT_NAMES: Final = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
-    "testing": "test",
-}  # fmt: skip
+OTHERS: Final = "their classes cannot be known: --task says them, or --source pascal-part that it is that data set"
+"""What a person should know where photos and masks lie side by side."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,11 @@ class _Part:
 
 
 def recognise(raw_dir: Path) -> str | None:
-    """Recognise the folder names."""
+    """Recognise the folder names, or photos with masks side by side."""
     parts = _parts(raw_dir)
     if not parts:
-        return None
+        beside = find_side_by_side(raw_dir)
+        return f"{beside.describe(raw_dir)}; {OTHERS}" if beside and beside.is_usual else None
     folders = " and ".join(f"`{dir.relative_to(raw_dir)}`" for dir in (parts[0].photo_dir, parts[0].mask_dir))
     others = f" and {len(parts) - 1} more such pairs" if len(parts) > 1 else ""
     return f"it has {folders}{others}"
@@ -55,25 +56,41 @@ def recognise(raw_dir: Path) -> str | None:
 
 def scan(raw_dir: Path, options: SourceOptions) -> Scan:
     """Pair by path and stem; see :class:`seglab.data.sources.Source`."""
-    from seglab.data.images import IMAGE_SUFFIXES
-
     parts = _parts(raw_dir)
+    beside = None if parts else find_side_by_side(raw_dir)
+    if beside:
+        parts = [_Part(split or None, dir, dir) for split, dir in beside.dirs.items()]
     if not parts:
-        raise DataError(f"`{raw_dir}` is not the `{NAME}` layout", f"it is {TITLE}")
-    remarks, problems, pairings = _remarks(raw_dir, parts), list[Problem](), list[Pairing]()
+        raise other_layout(raw_dir, NAME)
+    remarks = beside.remarks if beside else _folders_left_out(raw_dir, parts)
+    splits = [part.split for part in parts if part.split]
+    if splits:
+        remarks.append(f"the source's own splits are kept: {', '.join(dict.fromkeys(splits))}")
+    problems, pairings = list[Problem](), list[Pairing]()
     for part in parts:
-        (photos, num_no_photos), (masks, num_no_masks) = (
-            pictures_by_name(dir, IMAGE_SUFFIXES) for dir in (part.photo_dir, part.mask_dir)
-        )
-        if num_no_photos + num_no_masks:
+        pairing, num_others = _pair(part)
+        if num_others:
             where = f" of `{part.split}`" if part.split else ""
-            remarks.append(f"{num_no_photos + num_no_masks} files{where} that are no pictures are left out")
-        pairings.append(pair(photos, masks))
-        problems += pairing_problems(pairings[-1], raw_dir)
+            remarks.append(f"{num_others} files{where} that are no pictures are left out")
+        pairings.append(pairing)
+        problems += pairing_problems(pairing, raw_dir)
     mask_paths = [mask_path for pairing in pairings for _, mask_path in pairing.pairs.values()]
     convention = decide_convention(mask_paths, options.task, options.colours)
     items = _items(parts, pairings, convention, options)
     return Scan(items, problems, [*remarks, convention.note] if convention.note else remarks)
+
+
+def _pair(part: _Part) -> tuple[Pairing, int]:
+    """Pair the pictures of two folders, or those of one by their suffixes; count the files that are no pictures."""
+    from seglab.data.images import IMAGE_SUFFIXES
+
+    if part.photo_dir != part.mask_dir:
+        photos, num_others = pictures_by_name(part.photo_dir, IMAGE_SUFFIXES)
+        masks, num_more = pictures_by_name(part.mask_dir, IMAGE_SUFFIXES)
+        return pair(photos, masks), num_others + num_more
+    photos, num_others = pictures_by_name(part.photo_dir, IMAGE_SUFFIXES - MASK_SUFFIXES)
+    masks, _ = pictures_by_name(part.mask_dir, MASK_SUFFIXES)
+    return pair(photos, masks), num_others - sum(map(len, masks.values()))
 
 
 def pairing_problems(pairing: Pairing, raw_dir: Path) -> list[Problem]:
@@ -140,8 +157,7 @@ def _mask_dir(dir: Path) -> Path | None:
     return next((dir / name for name in MASK_DIRS if (dir / name).is_dir()), None)
 
 
-def _remarks(raw_dir: Path, parts: Sequence[_Part]) -> list[str]:
-    remarks = []
+def _folders_left_out(raw_dir: Path, parts: Sequence[_Part]) -> list[str]:
     used = {dir for part in parts for dir in (part.photo_dir, part.mask_dir)}
     above = {dir.parent for dir in used} | {raw_dir}
     others = [
@@ -150,12 +166,7 @@ def _remarks(raw_dir: Path, parts: Sequence[_Part]) -> list[str]:
         for path in sorted(dir.iterdir())
         if path.is_dir() and is_content(path.name) and path not in used | above
     ]
-    if others:
-        remarks.append(f"folders left out: {', '.join(_relative(path, raw_dir) for path in others)}")
-    splits = [part.split for part in parts if part.split]
-    if splits:
-        remarks.append(f"the source's own splits are kept: {', '.join(dict.fromkeys(splits))}")
-    return remarks
+    return [f"folders left out: {', '.join(_relative(path, raw_dir) for path in others)}"] if others else []
 
 
 def _relative(path: Path, raw_dir: Path) -> str:

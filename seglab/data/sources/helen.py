@@ -11,14 +11,17 @@ from typing import Final
 from seglab.data.pairing import Pairing, is_content, pair, pictures_by_name
 from seglab.data.relabelling import relabelling
 from seglab.data.selection import draw, join, select
-from seglab.data.sources import Scan, SourceOptions
-from seglab.errors import DataError
+from seglab.data.sources import Scan, SourceOptions, other_layout
 
 NAME = "helen"
 TITLE = "train/ and test/ with ID_image.jpg and ID_label.png (and ID_viz.jpg) side by side, 11 face regions"
 TASK: str | None = "face"
+SIGNS: Final = (("train/*_image.*", "train/*_label.*"), ("*_image.*", "*_label.*"))
 
 NAMES: Final = ("bg", "face", "lb", "rb", "le", "re", "nose", "ulip", "imouth", "llip", "hair")
+
+DRAWS_VAL: Final = True
+"""Whether ``--val`` divides the source's own train."""
 
 ROOTS: Final = (".", "helenstar_release", "splitted_data", "splitted_data/data")
 SPLIT_DIRS: Final = ("train", "val", "test")
@@ -39,7 +42,7 @@ def scan(raw_dir: Path, options: SourceOptions) -> Scan:
     """Pair by ID; see :class:`seglab.data.sources.Source`."""
     parts = _parts(raw_dir)
     if not parts:
-        raise DataError(f"`{raw_dir}` is not the `{NAME}` layout", f"it is {TITLE}")
+        raise other_layout(raw_dir, NAME)
     relabel = relabelling(NAME, NAMES, options.task)
     pairings = {split: _pair(dir) for split, dir in parts.items()}
     selection = join(pairings, raw_dir) if "" not in parts else select(pairings[""], None, raw_dir)

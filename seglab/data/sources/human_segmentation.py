@@ -7,16 +7,18 @@ holds ``.DS_Store`` files in every folder. A later state of the project calls th
 
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from seglab.data.masks import BINARY, read_mask
 from seglab.data.pairing import pair, pictures_by_name
-from seglab.data.sources import Item, Scan, SourceOptions
+from seglab.data.sources import Item, Scan, SourceOptions, other_layout
 from seglab.data.sources.folders import pairing_problems
 from seglab.errors import DataError
 
 NAME = "human-segmentation"
 TITLE = "Training_Images/*.jpg with Ground_Truth/*.png (or data/images with data/masks), 0/255"
 TASK: str | None = "person"
+SIGNS: Final = (("Training_Images", "Ground_Truth"), ("data/images", "data/masks"))
 
 _FOLDERS = (("Training_Images", "Ground_Truth"), ("data/images", "data/masks"))
 
@@ -35,7 +37,7 @@ def scan(raw_dir: Path, options: SourceOptions) -> Scan:
 
     folders = [pair for pair in _FOLDERS if (raw_dir / pair[0]).is_dir() and (raw_dir / pair[1]).is_dir()]
     if not folders:
-        raise DataError(f"`{raw_dir}` is not the `{NAME}` layout", f"it is {TITLE}")
+        raise other_layout(raw_dir, NAME)
     if options.task.num_classes != 2:
         message = f"`{NAME}` has one class, but task `{options.task.name}` has {options.task.num_classes}"
         raise DataError(message, "pass a task of two classes, such as --task person")

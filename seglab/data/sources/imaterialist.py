@@ -32,12 +32,13 @@ from seglab.data.mask_rows import COLUMNS, MaskTable, columns_of
 from seglab.data.pairing import list_files
 from seglab.data.problems import Problem
 from seglab.data.rle import Layer, Painting, RleError, Runs, parse_kaggle, to_mask
-from seglab.data.sources import BadRows, Item, Outlines, Scan, SourceOptions
+from seglab.data.sources import BadRows, Item, Outlines, Scan, SourceOptions, other_layout
 from seglab.errors import DataError, UsageError
 
 NAME = "imaterialist"
 TITLE = "train/ (or images/) with train.csv, a row of run lengths an instance, and label_descriptions.json"
 TASK: str | None = "clothes"
+SIGNS: Final = (("train.csv", "train"), ("train.csv", "images"))
 RULES = ("documented", "original")
 
 PHOTO_DIRS: Final = ("train", "images", "train_images")
@@ -88,7 +89,7 @@ def scan(raw_dir: Path, options: SourceOptions) -> Scan:
     """Find the rows of every photo; see :class:`seglab.data.sources.Source`."""
     csv_path, photo_dir = _csv_path(raw_dir), _photo_dir(raw_dir)
     if csv_path is None or photo_dir is None:
-        raise DataError(f"`{raw_dir}` is not the `{NAME}` layout", f"it is {TITLE}")
+        raise other_layout(raw_dir, NAME)
     ids = class_ids(options.task, NAME)
     published = options.rules == "original"
     if published and options.size is None:

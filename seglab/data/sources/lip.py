@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from seglab.data.pairing import list_files
 from seglab.data.relabelling import Relabelling, relabelling
 from seglab.data.selection import Selection, join, pair_folders, select
-from seglab.data.sources import Scan, SourceOptions, cihp
-from seglab.errors import DataError
+from seglab.data.sources import Scan, SourceOptions, cihp, other_layout
 
 NAME = "lip"
 TITLE = "train_images/ with train_segmentations/ (and val_...), or images/ with annotations/, 20 classes"
 TASK: str | None = "parsing"
+SIGNS: Final = (("train_images", "train_segmentations"), ("images", "annotations"))
 
 NAMES: Final = tuple("jumpsuits" if name == "torso_skin" else name for name in cihp.NAMES)
 
@@ -62,7 +62,7 @@ def scan(raw_dir: Path, options: SourceOptions) -> Scan:
     elif root:
         selection = select(pair_folders(root / "images", root / "annotations"), None, raw_dir)
     else:
-        raise DataError(f"`{raw_dir}` is not the `{NAME}` layout", f"it is {TITLE}")
+        raise other_layout(raw_dir, NAME)
     relabel = relabelling(NAME, NAMES, options.task, (SIX,))
     return selection.to_scan(partial(_read, relabel), relabel.remark)
 

@@ -3,7 +3,7 @@
 ::
 
     JPEGImages/{id}.jpg + gt_masks/{id}.npy, train_id.txt, val_id.txt, classes.txt    Pascal-part.zip
-    {train,val,test}/{id}.jpg + {id}.png side by side                                 the same, prepared by the original
+    [{train,val,test}/]{id}.jpg + {id}.png side by side                               the same, prepared by the original
     JPEGImages/{id}.jpg + Annotations_Part/{id}.mat     the release of PASCAL-Part: 24 parts of a person, other things
     JPEGImages/{id}.jpg + SegmentationPart/{id}.png     Pascal-Person-Part, whose ids are in another order
 
@@ -26,13 +26,15 @@ from seglab.data.pairing import list_files
 from seglab.data.part_annotations import read_objects, require_scipy
 from seglab.data.relabelling import Relabelling, relabelling
 from seglab.data.selection import ReadLabels, Selection, draw, find_split_lists, join, pair_folders, select
-from seglab.data.sources import BadLabels, LeftOut, Scan, SourceOptions
+from seglab.data.side_by_side import MASK_SUFFIXES, find_side_by_side
+from seglab.data.sources import BadLabels, LeftOut, Scan, SourceOptions, other_layout
 from seglab.errors import DataError
 from seglab.tasks import Task
 
 NAME = "pascal-part"
-TITLE = "JPEGImages/ with gt_masks/*.npy, Annotations_Part/*.mat or SegmentationPart/*.png; or train/ID.jpg with ID.png"
+TITLE = "JPEGImages/ with gt_masks/*.npy, Annotations_Part/*.mat or SegmentationPart/*.png; or ID.jpg beside ID.png"
 TASK: str | None = "body"
+SIGNS: Final = (("JPEGImages", "gt_masks"), ("JPEGImages", "SegmentationPart"), ("JPEGImages", "Annotations_Part"))
 
 NAMES: Final = ("background", "low_hand", "torso", "low_leg", "head", "up_leg", "up_hand")
 
@@ -57,8 +59,9 @@ TEST_SHARE: Final = 0.42
 """Share of ``val`` that is ``test``."""
 
 ROOTS: Final = (".", "data", "Pascal-part", "data/Pascal-part", "pascal")
-SPLIT_DIRS: Final = ("train", "val", "test")
 VOC_NAME: Final = re.compile(r"20\d\d_\d{6}")
+NUM_PICTURES: Final = 20
+"""How many names are looked at."""
 PHOTOS: Final = "JPEGImages"
 
 
@@ -77,14 +80,18 @@ FORMS: Final = (
 
 
 def recognise(raw_dir: Path) -> str | None:
-    """Recognise the folder names; photos and masks side by side by VOC's file names."""
+    """Recognise the folder names; photos and masks side by side only by VOC's file names.
+
+    Named with ``--source`` side by side are read whatever they are called.
+    """
     found = _form(raw_dir)
     if found:
         root, form = found
         return f"it has `{(root / PHOTOS).relative_to(raw_dir)}` and `{form.label_dir}`"
-    dirs = _side_by_side(raw_dir)
-    names = " and ".join(f"`{dir.relative_to(raw_dir)}`" for dir in dirs.values())
-    return f"{names} hold VOC's 2008_000001.jpg and .png side by side" if dirs else None
+    if not _begins_side_by_side(raw_dir):
+        return None
+    beside = find_side_by_side(raw_dir)
+    return f"{beside.describe(raw_dir)}, called as in VOC" if beside and beside.is_usual else None
 
 
 def scan(raw_dir: Path, options: SourceOptions) -> Scan:
@@ -93,18 +100,20 @@ def scan(raw_dir: Path, options: SourceOptions) -> Scan:
     Raises:
         DeviceError: If the labels are ``.mat`` files and SciPy is not installed.
     """
-    found, dirs = _form(raw_dir), _side_by_side(raw_dir)
+    found = _form(raw_dir)
+    beside = None if found else find_side_by_side(raw_dir)
     if found:
         root, form = found
         selection = _of_form(raw_dir, root, form)
         read, remark = _reader(root, form, options.task)
-    elif dirs:
-        pairings = {split: pair_folders(dir, dir, {".png"}) for split, dir in dirs.items()}
-        selection = join(pairings, raw_dir)
+    elif beside:
+        pairings = {split: pair_folders(dir, dir, MASK_SUFFIXES) for split, dir in beside.dirs.items()}
+        selection = join(pairings, raw_dir) if len(pairings) > 1 else select(pairings.popitem()[1], None, raw_dir)
+        selection.remarks.extend(beside.remarks)
         relabel = relabelling(NAME, NAMES, options.task, (PERSON,))
         read, remark = relabel.read, relabel.remark
     else:
-        raise DataError(f"`{raw_dir}` is not the `{NAME}` layout", f"it is {TITLE}")
+        raise other_layout(raw_dir, NAME)
     selection = draw(selection, "val", "test", TEST_SHARE)
     return selection.to_scan(read, remark)
 
@@ -174,7 +183,7 @@ def _listed_names(path: Path) -> Sequence[str]:
     try:
         rows = re.findall(r"^\s*(\d+)\s*:?\s*(\w+)\s*$", path.read_text(encoding="utf-8-sig"), re.MULTILINE)
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read `{path}`: {error}") from error
+        raise DataError(f"cannot read `{path}`: {error}", "without it the classes of the layout are taken") from error
     by_id = {int(id): {"bg": "background"}.get(name, name) for id, name in rows}
     names = [by_id.get(id, "") for id in range(len(NAMES))]
     if len(rows) != len(NAMES) or sorted(names) != sorted(NAMES):
@@ -190,16 +199,12 @@ def _form(raw_dir: Path) -> tuple[Path, _Form] | None:
     return None
 
 
-def _side_by_side(raw_dir: Path) -> dict[str, Path]:
-    """Return the folders of splits that begin with a photo and a PNG of one VOC name."""
-    for root in (raw_dir / name for name in ROOTS):
-        dirs = {}
-        for split in SPLIT_DIRS:
-            first = [path.name for path in islice(list_files(root / split), 2)]
-            stems = {name.partition(".")[0] for name in first}
-            suffixes = {name.partition(".")[2].lower() for name in first}
-            if len(stems) == 1 and VOC_NAME.fullmatch(stems.pop()) and suffixes == {"jpg", "png"}:
-                dirs[split] = root / split
-        if dirs:
-            return dirs
-    return {}
+def _begins_side_by_side(raw_dir: Path) -> bool:
+    """Look at the first pictures, for the tree may be large and somebody else's."""
+    from seglab.data.images import IMAGE_SUFFIXES
+
+    pictures = (path for path in list_files(raw_dir) if path.suffix.lower() in IMAGE_SUFFIXES)
+    first = list(islice(pictures, NUM_PICTURES))
+    pairs = {path.with_suffix("") for path in first if path.suffix.lower() in MASK_SUFFIXES}
+    pairs &= {path.with_suffix("") for path in first if path.suffix.lower() not in MASK_SUFFIXES}
+    return bool(pairs) and all(VOC_NAME.fullmatch(path.stem) for path in first)

@@ -139,7 +139,7 @@ def test_other_class_lists_and_tasks_are_refused(tmp_path: Path) -> None:
         celebamask.scan(tree(tmp_path / "raw"), SourceOptions(TASKS["person"]))
     with pytest.raises(UsageError, match="does not say what its masks mean") as caught:
         prepare(tmp_path / "raw", tmp_path / "out")
-    assert caught.value.hint == "--task with one of face, parsing, or a TOML file of your own"
+    assert caught.value.hint == "add `--task NAME`: face, parsing, or a TOML file of your own"
 
 
 @pytest.mark.real
