@@ -22,7 +22,16 @@ from seglab.config import Preprocess
 from seglab.device import Device
 from seglab.engines import open_engine
 from seglab.errors import DataError
-from seglab.models.bundle import BundleConfig, find_model, load_network, load_weights, read_config, save_bundle
+from seglab.models.bundle import (
+    BundleConfig,
+    find_model,
+    load_network,
+    load_weights,
+    parse_config,
+    parse_export,
+    read_config,
+    save_bundle,
+)
 from seglab.models.headers import external_tensors, graph_metadata, read_safetensors_metadata
 from seglab.models.weights import strip_prefixes
 from seglab.models.zoo import build
@@ -492,6 +501,33 @@ def test_a_model_that_is_not_there(bundle_dir: Path, tmp_path: Path, monkeypatch
 
 
 def test_a_file_that_is_no_model(tmp_path: Path) -> None:
-    (tmp_path / "a.pth").write_bytes(b"")
+    (tmp_path / "a.txt").write_bytes(b"")
     with pytest.raises(DataError, match="is not a model that seglab reads"):
-        find_model(str(tmp_path / "a.pth"))
+        find_model(str(tmp_path / "a.txt"))
+
+
+def test_a_checkpoint_by_others_is_a_model(tmp_path: Path) -> None:
+    (tmp_path / "a.PTH").write_bytes(b"")
+    assert find_model(str(tmp_path / "a.PTH")) == tmp_path / "a.PTH"
+
+
+def test_a_graph_for_another_program_is_no_model(bundle_dir: Path) -> None:
+    path = bundle_dir / "model.onnx"
+    model = onnx.load(path)
+    helper.set_model_props(model, {"seglab": json.dumps(CONFIG.to_dict()), "seglab.export": '{"profile": "rembg"}'})
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(DataError, match="is made for rembg: it gives a mask, seglab takes logits"):
+        read_config(path)
+    metadata = graph_metadata(path, path.read_bytes())
+    assert parse_config(path, metadata, any_profile=True) == CONFIG
+    assert parse_export(path, metadata) == {"profile": "rembg"}
+    engine, _ = open_engine(bundle_dir, CPU)
+    assert engine.name == "torch"
+    assert "made for rembg" in engine.reason
+
+
+@pytest.mark.parametrize("text", ["[]", "{", "3"])
+def test_a_graph_that_does_not_say_its_kind(bundle_dir: Path, text: str) -> None:
+    path = bundle_dir / "model.onnx"
+    with pytest.raises(DataError, match="is damaged"):
+        parse_config(path, {"seglab": json.dumps(CONFIG.to_dict()), "seglab.export": text})

@@ -6,8 +6,10 @@ from typing import Final
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS: Final = ("fetch", "prepare", "synth", "inspect", "train", "evaluate", "predict", "cutout", "demo")
-"""The subcommands in the order of use. Each is a function in the module of its name in :mod:`seglab.cli`."""
+COMMANDS: Final = (
+    "fetch", "prepare", "synth", "inspect", "models", "train", "evaluate", "predict", "cutout", "export", "demo",
+)  # fmt: skip
+"""The subcommands in the order of use. Each is a function, or a group of them, of its module in :mod:`seglab.cli`."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -55,7 +57,11 @@ def run(arguments: list[str]) -> object:
     # Only the subcommand that runs is imported; `--help` and shell completion need them all.
     for name in arguments[:1] if arguments[:1] and arguments[0] in COMMANDS else COMMANDS:
         module = importlib.import_module(f"seglab.cli.{name}")
-        app.command(name)(getattr(module, name))
+        command = getattr(module, name)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
     return app(arguments, prog_name="seglab", standalone_mode=False)
 
 

@@ -10,7 +10,6 @@ One rename of ``model.safetensors`` makes a save complete, so a kill at any mome
 Every save draws a new ``save_id``; a graph whose id differs is stale, and never used. Reading needs no torch.
 """
 
-import difflib
 import json
 import uuid
 from collections.abc import Callable, Mapping
@@ -30,10 +29,14 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 __all__ = [
+    "CHECKPOINT_SUFFIXES",
     "CONFIG_NAME",
+    "EXPORT_KEY",
     "FORMAT",
     "GRAPH_NAME",
+    "HOW_TO_MAKE_ONE",
     "METADATA_KEY",
+    "PROFILES",
     "WEIGHTS_NAME",
     "BundleConfig",
     "find_model",
@@ -41,6 +44,7 @@ __all__ = [
     "load_network",
     "load_weights",
     "parse_config",
+    "parse_export",
     "read_config",
     "save_bundle",
 ]
@@ -55,8 +59,17 @@ GRAPH_NAME: Final = "model.onnx"
 CONFIG_NAME: Final = "config.json"
 METADATA_KEY: Final = "seglab"
 """Key of the configuration among the texts of a safetensors or ONNX file."""
+EXPORT_KEY: Final = "seglab.export"
+"""Key of what kind of graph it is, among the texts of an ONNX file."""
+PROFILES: Final = ("seglab", "rembg")
+"""Whom a graph is made for: our own engines, which take logits, or rembg, which takes a mask."""
 
-_HOW_TO_MAKE_ONE: Final = "`seglab train --task TASK --data DIR` makes a model"
+CHECKPOINT_SUFFIXES: Final = (".pth", ".pt", ".pkl", ".ckpt", ".bin", ".tar")
+"""Of the files in which others publish weights."""
+
+HOW_TO_MAKE_ONE: Final = "`seglab train --task TASK --data DIR` makes a model"
+_TEXTS: Final = frozenset({"model", "save_id", "published"})
+"""Fields of a configuration that are texts; the others are tables."""
 _VERSIONED: Final = ("torch", "torchvision", "segmentation-models-pytorch", "onnxruntime", "numpy")
 
 
@@ -92,6 +105,8 @@ class BundleConfig:
     """Scores by split."""
     training: dict[str, Any] = field(default_factory=dict)
     """The training configuration and how far it went."""
+    published: str = ""
+    """Whose checkpoint the weights are from (see :data:`seglab.models.originals.ORIGINALS`); empty for our own."""
     versions: dict[str, str] = field(default_factory=installed_versions)
     """Versions of the software that made the weights."""
     save_id: str = ""
@@ -100,6 +115,8 @@ class BundleConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values with the format number; :meth:`from_dict` is the inverse."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
+        if not self.published:
+            del values["published"]  # Older versions know no such field.
         return {"format": FORMAT, **values, "task": self.task.to_dict(), "preprocess": self.preprocess.to_dict()}
 
     @classmethod
@@ -116,9 +133,9 @@ class BundleConfig:
         values = _upgraded(values, where)
         known = {item.name: item.type for item in fields(cls)}
         problems = [f"unknown field `{name}`" for name in sorted(set(values) - set(known))]
-        problems += [f"missing field `{name}`" for name in known if name not in values]
-        texts = [name for name in ("model", "save_id") if not isinstance(values.get(name, ""), str)]
-        tables = [name for name in set(known) - {"model", "save_id"} if not isinstance(values.get(name, {}), Mapping)]
+        problems += [f"missing field `{name}`" for name in known if name not in values and name != "published"]
+        texts = [name for name in sorted(_TEXTS) if not isinstance(values.get(name, ""), str)]
+        tables = [name for name in set(known) - _TEXTS if not isinstance(values.get(name, {}), Mapping)]
         problems += [f"`{name}` is of a wrong type" for name in (*texts, *sorted(tables))]
         if problems:
             raise DataError(f"`{where}` does not describe a model: " + "; ".join(problems))
@@ -127,34 +144,70 @@ class BundleConfig:
 
 
 def read_config(path: Path) -> BundleConfig:
-    """Return the configuration of a bundle folder, a ``.safetensors`` or an ``.onnx`` file.
+    """Return the configuration of a bundle folder, a ``.safetensors`` or ``.onnx`` file, or a published checkpoint.
 
     Raises:
-        DataError: If it is missing, damaged, from a newer seglab, or not made by seglab.
+        DataError: If it is missing, damaged, from a newer seglab, or neither made by seglab nor known to it.
     """
     source = _source(path)
+    if _is_published(source):
+        from seglab.models.originals import checkpoint_config
+
+        return checkpoint_config(source)
     if source.suffix.lower() == ".onnx":
         return parse_config(source, graph_metadata(source, read_graph(source)))
     return parse_config(source, read_safetensors_metadata(source))
 
 
-def parse_config(path: Path, metadata: Mapping[str, str]) -> BundleConfig:
+def parse_config(path: Path, metadata: Mapping[str, str], *, any_profile: bool = False) -> BundleConfig:
     """Return the configuration among the texts of a safetensors or ONNX file.
 
     Args:
         path: The file they came from, for the error.
         metadata: The texts.
+        any_profile: Accept graphs that are made for other programs.
 
     Raises:
-        DataError: If it is not there, damaged, or from a newer seglab.
+        DataError: If it is not there, damaged, from a newer seglab, or the graph is made for another program.
     """
-    if METADATA_KEY not in metadata:
-        raise DataError(f"`{path}` was not made by seglab: it does not say what it segments", _HOW_TO_MAKE_ONE)
+    config = BundleConfig.from_dict(_json(path, metadata, METADATA_KEY), where=str(path))
+    profile = parse_export(path, metadata).get("profile", PROFILES[0])
+    if profile != PROFILES[0] and not any_profile:
+        raise DataError(
+            f"`{path}` is made for {profile}: it gives a mask, seglab takes logits",
+            f"`seglab export` without `--profile {profile}` writes a graph for seglab",
+        )
+    return config
+
+
+def parse_export(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Return what kind of graph an ONNX file is: ``profile``, ``precision`` and which sides are ``free``.
+
+    Args:
+        path: The file, for the error.
+        metadata: Its texts.
+
+    Returns:
+        Nothing for a file that does not say so: an older graph, or weights.
+
+    Raises:
+        DataError: If it is damaged.
+    """
+    if EXPORT_KEY not in metadata:
+        return {}
+    values = _json(path, metadata, EXPORT_KEY)
+    if not isinstance(values, dict):
+        raise DataError(f"`{path}` is damaged: it does not say what kind of graph it is")
+    return values
+
+
+def _json(path: Path, metadata: Mapping[str, str], key: str) -> Any:
+    if key not in metadata:
+        raise DataError(f"`{path}` was not made by seglab: it does not say what it segments", HOW_TO_MAKE_ONE)
     try:
-        values = json.loads(metadata[METADATA_KEY])
+        return json.loads(metadata[key])
     except (ValueError, RecursionError) as error:
         raise DataError(f"`{path}` is damaged: its configuration is not JSON") from error
-    return BundleConfig.from_dict(values, where=str(path))
 
 
 def save_bundle(dir: Path, config: BundleConfig, state_dict: "Mapping[str, Tensor]") -> BundleConfig:
@@ -198,7 +251,7 @@ def load_weights(path: Path) -> "dict[str, Tensor]":
 
 
 def load_network(path: Path, device: Device) -> "tuple[nn.Module, BundleConfig]":
-    """Return the network of a bundle, in evaluation mode on a device, with its configuration.
+    """Return the network of a bundle or published checkpoint, in evaluation mode on a device, with its configuration.
 
     Weights stored in half precision become float32.
 
@@ -206,6 +259,10 @@ def load_network(path: Path, device: Device) -> "tuple[nn.Module, BundleConfig]"
         DataError: If the bundle is missing or damaged, its network cannot be built, or its tensors are not exactly
             those of the network.
     """
+    if _is_published(path):
+        from seglab.models.originals import load_checkpoint
+
+        return load_checkpoint(path, device)
     from seglab.models.weights import load_strictly
     from seglab.models.zoo import build
 
@@ -223,22 +280,32 @@ def load_network(path: Path, device: Device) -> "tuple[nn.Module, BundleConfig]"
 def find_model(name_or_path: str) -> Path:
     """Return the path of what ``--model`` names: a bundle folder (so also a training run), a graph or weights.
 
+    Args:
+        name_or_path: A path; or a task whose bundle comes with seglab, or a checkpoint that was fetched. What is there
+            under that path comes first.
+
     Raises:
-        DataError: If there is none; the hint names what is near, or the command that makes one.
+        DataError: If there is none; the hint names what is near, or the command that brings or makes one.
     """
+    from seglab.models.catalogue import named_model
+    from seglab.models.nearby import bundles_in, hint_at, near_hint
+
     path = Path(name_or_path)
     if name_or_path and path.is_dir():
         if not any((path / name).is_file() for name in (WEIGHTS_NAME, GRAPH_NAME)):
-            raise DataError(f"folder `{path}` holds no model", _near_hint(_bundles_in(path)))
+            raise DataError(f"folder `{path}` holds no model", hint_at(bundles_in(path)))
         return path
     if name_or_path and path.is_file():
-        if path.suffix.lower() not in (".onnx", ".safetensors"):
+        if path.suffix.lower() not in (".onnx", ".safetensors", *CHECKPOINT_SUFFIXES):
             raise DataError(
-                f"`{path}` is not a model that seglab reads: a bundle folder, .onnx and .safetensors are",
-                _HOW_TO_MAKE_ONE,
+                f"`{path}` is not a model that seglab reads: a bundle folder, .onnx, .safetensors and .pth are",
+                HOW_TO_MAKE_ONE,
             )
         return path.parent if path.name == WEIGHTS_NAME else path
-    raise DataError(f"there is no model `{name_or_path}`", _near_hint(_near(path) if name_or_path else []))
+    named = named_model(name_or_path)
+    if named is not None:
+        return named
+    raise DataError(f"there is no model `{name_or_path}`", near_hint(name_or_path))
 
 
 def _source(path: Path) -> Path:
@@ -249,6 +316,20 @@ def _source(path: Path) -> Path:
     if weights_path.exists() or not graph_path.exists():
         return weights_path
     return graph_path
+
+
+def _is_published(path: Path) -> bool:
+    """Tell whether a file is to be read as a checkpoint that others published."""
+    if path.is_dir() or not path.exists():
+        return False
+    if path.suffix.lower() != ".safetensors":
+        return path.suffix.lower() in CHECKPOINT_SUFFIXES
+    if METADATA_KEY in read_safetensors_metadata(path):
+        return False
+    from seglab.models.checkpoint import open_checkpoint
+    from seglab.models.recognition import recognise
+
+    return recognise(open_checkpoint(path).shapes) is not None
 
 
 def _read_bundle(path: Path) -> "tuple[dict[str, Tensor], BundleConfig]":
@@ -280,38 +361,3 @@ def _upgraded(values: Any, where: str) -> dict[str, Any]:
             raise DataError(f"`{where}` has format {number}, which no seglab has written")
         values = UPGRADES[step](values)
     return dict(values)
-
-
-def _near(path: Path) -> list[Path]:
-    """Return existing models whose names resemble a path that does not exist."""
-    parent = next((folder for folder in path.parents if folder.is_dir()), None)
-    if parent is None:
-        return []
-    wanted = path.relative_to(parent).parts[0]
-    candidates = {child.name: child for child in _children(parent)}
-    close = difflib.get_close_matches(wanted, candidates, n=3, cutoff=0.5)
-    near = [candidates[name] for name in close if _is_model(candidates[name])]
-    return near or (_bundles_in(parent) if parent != Path() else _bundles_in(Path("runs")))
-
-
-def _bundles_in(folder: Path) -> list[Path]:
-    return [child for child in sorted(_children(folder)) if _is_model(child)][:3]
-
-
-def _children(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError:
-        return []
-
-
-def _is_model(path: Path) -> bool:
-    if path.is_dir():
-        return (path / WEIGHTS_NAME).is_file() or (path / GRAPH_NAME).is_file()
-    return path.suffix.lower() in (".onnx", ".safetensors")
-
-
-def _near_hint(near: list[Path]) -> str:
-    if not near:
-        return _HOW_TO_MAKE_ONE
-    return "there is " + " and ".join(f"`{path}`" for path in near) + "; " + _HOW_TO_MAKE_ONE

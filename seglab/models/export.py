@@ -1,7 +1,9 @@
-"""From a bundle's weights to its graph: ``model.onnx``, checked against the network before it is put in place.
+"""From a bundle's weights to a graph: checked against the network before it is put in place.
 
-The graph takes ``image`` (B, 3, H, W; normalised float32) and gives ``logits`` (B, K, H, W): the network's main output
-only. Its metadata carry the bundle's whole configuration, so that the file is a model by itself.
+The graph takes ``image`` (B, 3, H, W; normalised float32) and gives ``logits`` (B, K, H, W), the network's main output;
+after it come the main ones of other meaning that the network has, e.g. ``edge`` (B, 1, H, W). Its metadata carry the
+bundle's whole configuration, so that the file is a model by itself. In rembg's profile it gives ``alpha``
+(1, 1, 320, 320) instead, see :class:`seglab.models.forms.RembgMask`.
 
 Legend: B batch, C channels, K classes, H W pixels.
 """
@@ -12,38 +14,72 @@ import json
 import logging
 import math
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 from torch.export import Dim
 
-from seglab.config import Preprocess
+from seglab.data.scene import View
 from seglab.device import Device, num_threads
-from seglab.errors import DataError
+from seglab.errors import DataError, UsageError, unknown
 from seglab.files import sync_dir, write_bytes
-from seglab.models.bundle import GRAPH_NAME, METADATA_KEY, BundleConfig, load_network
+from seglab.models.bundle import EXPORT_KEY, GRAPH_NAME, METADATA_KEY, PROFILES, BundleConfig, load_network
+from seglab.models.forms import REMBG_SIZE_HW, HalfPrecision, MainOutput, NamedOutputs, RembgMask, output_names
 from seglab.models.headers import MAX_GRAPH_BYTES
-from seglab.models.session import INPUT_NAME, OUTPUT_NAME, open_session, runtime_errors
+from seglab.models.session import INPUT_NAME, open_session, runtime_errors
+from seglab.models.verification import Agreement, Shape, Unfaithful, compare, photo_like
 from seglab.models.weights import fold_batch_norm
 from seglab.version import __version__
 
-__all__ = ["OPSET", "Export", "export_graph", "export_onnx", "photo_like"]
+__all__ = ["OPSET", "Export", "ExportOptions", "export_graph", "export_model", "export_onnx", "photo_like"]
 
 OPSET: Final = 18
 """What torch's exporter itself speaks, and every ONNX Runtime since 1.14 understands."""
-_TOLERANCE: Final = 1e-3
-_RELATIVE_TOLERANCE: Final = 1e-4
 
-Float32 = NDArray[np.float32]
-Shape = tuple[int, int, int]
-"""Batch, height, width."""
+_FREE: Final = ("batch", "height", "width")
+_NAMES: Final = ("batch", "", "height", "width")
+_NUM_SCENES: Final = 3
+_MAX_SIDE: Final = 8192
+"""In pixels; what drawn photos can have."""
+_UNVERIFIED: Final = Agreement(math.nan, math.nan)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """What a graph shall be like.
+
+    Raises:
+        UsageError: If there is no such profile, or the profile does not allow the size.
+    """
+
+    profile: str = PROFILES[0]
+    """One of :data:`seglab.models.bundle.PROFILES`: what goes in and what comes out."""
+    size_hw: tuple[int, int] | None = None
+    """A fixed height and width, for a batch of one; None leaves all three free."""
+    must_be_free: bool = False
+    """Fail if height and width cannot be free, instead of fixing them at the model's own."""
+    half: bool = False
+    """Compute in float16; inputs and outputs stay float32."""
+
+    def __post_init__(self) -> None:
+        if self.profile not in PROFILES:
+            raise unknown("profile", self.profile, PROFILES)
+        if self.profile == "rembg" and (self.must_be_free or self.size_hw not in (None, REMBG_SIZE_HW)):
+            height, width = REMBG_SIZE_HW
+            raise UsageError(f"rembg makes every photo {height}x{width}: the size is not free", "leave `--size` out")
+        if self.size_hw is not None and not 1 <= min(self.size_hw) <= max(self.size_hw) <= _MAX_SIDE:
+            raise UsageError(f"size `{self.size_hw[0]}x{self.size_hw[1]}` is outside 1..{_MAX_SIDE}")
+
+    @property
+    def suffix(self) -> str:
+        """What tells the file's name from others of the same model; empty for the bundle's own graph."""
+        size = "" if self.size_hw is None or self.profile == "rembg" else f"-{self.size_hw[0]}x{self.size_hw[1]}"
+        return ("" if self.profile == PROFILES[0] else f"-{self.profile}") + size + ("-fp16" if self.half else "")
 
 
 @dataclass(frozen=True)
@@ -53,11 +89,15 @@ class Export:
     path: Path
     """The graph."""
     difference: float
-    """Largest difference of a logit from the network's; NaN if it was not verified."""
+    """Largest difference of a logit (of the mask, in rembg's profile) from the network's; NaN if not verified."""
+    equal: float
+    """Share of pixels whose label is the network's, 0..1; NaN if not verified."""
     dynamic: bool
-    """Whether height and width are free; the batch always is."""
+    """Whether height and width are free."""
     reason: str
-    """Why height and width are fixed; empty if they are free."""
+    """Why height and width are fixed though that was not asked for; empty otherwise."""
+    num_bytes: int
+    """Size of the file."""
 
 
 def export_onnx(dir: Path, *, verify: bool = True) -> float:
@@ -78,83 +118,94 @@ def export_graph(dir: Path, *, verify: bool = True) -> Export:
     Raises:
         DataError: If the bundle cannot be loaded, or the network cannot be exported.
     """
-    network, config = load_network(dir, Device("cpu", None, "for export"))
-    folded = _ready(network)
+    return export_model(dir, dir / GRAPH_NAME, ExportOptions(), verify=verify, force=True)
+
+
+def export_model(
+    path: Path, out_path: Path, options: ExportOptions, *, verify: bool = True, force: bool = False
+) -> Export:
+    """Write a graph of a model, in one step.
+
+    Args:
+        path: A bundle or its weights.
+        out_path: The graph.
+        options: What it shall be like.
+        verify: Compare it in ONNX Runtime with the network on drawn photos. A graph that differs is not written.
+        force: Replace a file that is there.
+
+    Raises:
+        UsageError: If the file is there already.
+        DataError: If the model cannot be loaded, the network cannot be exported, or the file cannot be written.
+    """
+    if not force and out_path.exists():
+        raise UsageError(f"`{out_path}` is there already", "`--force` replaces it")
+    network, config = load_network(path, Device("cpu", None, "for export"))
+    if options.size_hw is not None and options.profile != "rembg":
+        config = replace(config, preprocess=replace(config.preprocess, size_hw=options.size_hw))
     reasons: list[str] = []
-    for dynamic in (True, False):
+    for free in _attempts(options):
         try:
-            graph = _convert(folded, config.preprocess.size_hw, dynamic)
-            data = _finish(graph, config, dynamic)
-            difference = _verify(data, network, config.preprocess, dynamic) if verify else math.nan
-        except (torch.onnx.OnnxExporterError, _Unfaithful) as error:
+            form = _form(fold_batch_norm(network)[0], config, options)
+            names = ("alpha",) if options.profile == "rembg" else output_names(network)
+            graph = _convert(form, _grid_hw(config, options), free, names)
+            data = _finish(graph, config, options, free)
+            agreement = _verify(data, network, config, options, free) if verify else _UNVERIFIED
+        except (torch.onnx.OnnxExporterError, Unfaithful) as error:
             reasons.append(_first_line(error))
             continue
-        write_bytes(dir / GRAPH_NAME, data)
-        sync_dir(dir)
-        return Export(dir / GRAPH_NAME, difference, dynamic, "; ".join(reasons))
+        write_bytes(out_path, data)
+        sync_dir(out_path.parent)
+        return Export(
+            out_path, agreement.difference, agreement.equal, "height" in free, "; ".join(reasons), len(data)
+        )  # fmt: skip
     raise DataError(
         f"network `{config.model}` cannot be exported as a graph: {reasons[-1]}", "it runs with `--engine torch`"
     )
 
 
-def photo_like(shape: Shape, seed: int = 0) -> NDArray[np.uint8]:
-    """Return pixels_BHWC with the statistics of photos: soft gradients, hard outlines, little noise."""
-    rng = np.random.default_rng(seed)
-    num, height, width = shape
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32) / max(height, width)
-    pixels_BHWC = np.empty((num, height, width, 3), np.float32)
-    for picture in pixels_BHWC:
-        picture[:] = rng.uniform(40, 215, 3)
-        for _ in range(4):
-            wave = np.sin(rng.uniform(2, 9) * x + rng.uniform(2, 9) * y + rng.uniform(0, 6))
-            picture += wave[..., None] * rng.uniform(-30, 30, 3)
-        for _ in range(4):
-            centre_y, centre_x, radius = rng.uniform(0, 1), rng.uniform(0, 1), rng.uniform(0.05, 0.3)
-            inside = (y - centre_y) ** 2 + (x - centre_x) ** 2 < radius**2
-            picture[inside] = 0.4 * picture[inside] + 0.6 * rng.uniform(0, 255, 3)
-        picture += rng.normal(0, 4, picture.shape)
-    return pixels_BHWC.clip(0, 255).astype(np.uint8)
+def _attempts(options: ExportOptions) -> Sequence[tuple[str, ...]]:
+    """Return the sides to leave free, in the order of trying."""
+    if options.size_hw is not None or options.profile == "rembg":
+        return ((),)
+    return (_FREE,) if options.must_be_free else (_FREE, _FREE[:1])
 
 
-class _MainOutput(nn.Module):
-    """The network without its side outputs."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: Tensor) -> Tensor:
-        main: Tensor = self.network(image)[0]
-        return main
+def _grid_hw(config: BundleConfig, options: ExportOptions) -> tuple[int, int]:
+    """Return the height and width of the graph's input, where they are fixed."""
+    return REMBG_SIZE_HW if options.profile == "rembg" else config.preprocess.size_hw
 
 
-class _Unfaithful(Exception):
-    """The graph does not compute what the network computes."""
-
-
-def _ready(network: nn.Module) -> nn.Module:
-    """Return a copy that computes the same and that the exporter is quick with."""
-    folded = fold_batch_norm(network)[0]
-    for module in folded.modules():
+def _form(network: nn.Module, config: BundleConfig, options: ExportOptions) -> nn.Module:
+    """Return the network with the inputs and outputs that were asked for, and that the exporter is quick with."""
+    for module in network.modules():
         if isinstance(getattr(module, "inplace", None), bool):
             module.inplace = False  # type: ignore[assignment]  # An in-place ReLU6 costs it a tenth of a second.
-    return _MainOutput(folded).eval()
+    several = options.profile != "rembg" and len(output_names(network)) > 1
+    form: nn.Module = NamedOutputs(network) if several else MainOutput(network)
+    if options.half:
+        form = HalfPrecision(form)
+    if options.profile == "rembg":
+        foreground = [config.task.index(name) for name in config.task.foreground]
+        form = RembgMask(form, config.preprocess, foreground)
+    return form.eval()
 
 
-def _convert(network: nn.Module, size_hw: tuple[int, int], dynamic: bool) -> onnx.ModelProto:
+def _convert(
+    form: nn.Module, size_hw: tuple[int, int], free: Sequence[str], output_names: Sequence[str]
+) -> onnx.ModelProto:
     height, width = size_hw
-    if dynamic and height == width:
+    if "height" in free and height == width:
         width += 32  # Equal sides could be taken for one and the same free size.
-    free = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC} if dynamic else {0: Dim.DYNAMIC}
+    shape: Mapping[int, Any] = {position: Dim.DYNAMIC for position, name in enumerate(_NAMES) if name in free}
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
-            network,
-            (torch.zeros(2, 3, height, width),),
+            form,
+            (torch.zeros(2 if free else 1, 3, height, width),),
             dynamo=True,
             opset_version=OPSET,
             input_names=[INPUT_NAME],
-            output_names=[OUTPUT_NAME],
-            dynamic_shapes=(free,),
+            output_names=list(output_names),
+            dynamic_shapes=(shape,) if free else None,
             external_data=False,
             verbose=False,
         )
@@ -163,7 +214,7 @@ def _convert(network: nn.Module, size_hw: tuple[int, int], dynamic: bool) -> onn
     return graph
 
 
-def _finish(graph: onnx.ModelProto, config: BundleConfig, dynamic: bool) -> bytes:
+def _finish(graph: onnx.ModelProto, config: BundleConfig, options: ExportOptions, free: Sequence[str]) -> bytes:
     """Name the sizes, replace the exporter's notes by the configuration, and return the file."""
     for item in (*graph.graph.node, *graph.graph.initializer, graph.graph, graph):
         item.ClearField("metadata_props")
@@ -172,50 +223,48 @@ def _finish(graph: onnx.ModelProto, config: BundleConfig, dynamic: bool) -> byte
         for node in function.node:
             node.ClearField("metadata_props")
     graph.graph.ClearField("value_info")
-    names = ("batch", "", "height", "width")
-    for value in (graph.graph.input[0], graph.graph.output[0]):
+    for value in (graph.graph.input[0], *graph.graph.output):
         value.ClearField("metadata_props")
-        for name, dim in zip(names, value.type.tensor_type.shape.dim, strict=True):
-            if name == "batch" or (name and dynamic):
+        for name, dim in zip(_NAMES, value.type.tensor_type.shape.dim, strict=True):
+            if name in free:
                 dim.dim_param = name
+            elif not dim.dim_value:
+                raise Unfaithful(f"its {name or 'number of channels'} is not fixed")
     graph.producer_name, graph.producer_version = "seglab", __version__
-    entry = graph.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, json.dumps(config.to_dict(), ensure_ascii=False, allow_nan=False)
+    note = {"profile": options.profile, "precision": "fp16" if options.half else "fp32", "free": list(free)}
+    for key, values in ((METADATA_KEY, config.to_dict()), (EXPORT_KEY, note)):
+        entry = graph.metadata_props.add()
+        entry.key, entry.value = key, json.dumps(values, ensure_ascii=False, allow_nan=False)
     if graph.ByteSize() > MAX_GRAPH_BYTES:
-        raise _Unfaithful("it is larger than 2 GiB")
+        raise Unfaithful("it is larger than 2 GiB")
     data: bytes = graph.SerializeToString()
     return data
 
 
-def _verify(data: bytes, network: nn.Module, preprocess: Preprocess, dynamic: bool) -> float:
+def _verify(
+    data: bytes, network: nn.Module, config: BundleConfig, options: ExportOptions, free: Sequence[str]
+) -> Agreement:
     failures: tuple[type[Exception], ...] = (DataError, *runtime_errors())
+    preprocess = config.preprocess
+    if options.profile == "rembg":  # The session normalises as ImageNet is, whatever the model wants.
+        preprocess = type(preprocess)(size_hw=REMBG_SIZE_HW)
+    view: View = config.task.synth.view if config.task.synth else "figure"  # type: ignore[assignment]
+    reference = _form(network, config, replace(options, half=False))
     try:
         session = open_session(Path(GRAPH_NAME), data, threads=num_threads())
-        return max(_difference(session, network, preprocess, shape) for shape in _shapes(preprocess, dynamic))
+        shapes = _shapes(_grid_hw(config, options), free)
+        return compare(session, reference, preprocess, shapes, view=view, exact=not options.half)
     except failures as error:
-        raise _Unfaithful(_first_line(error)) from error
+        raise Unfaithful(_first_line(error)) from error
 
 
-def _shapes(preprocess: Preprocess, dynamic: bool) -> Sequence[Shape]:
-    height, width = preprocess.size_hw
-    if not dynamic:
+def _shapes(size_hw: tuple[int, int], free: Sequence[str]) -> Sequence[Shape]:
+    height, width = size_hw
+    if not free:
+        return ((1, height, width),) * _NUM_SCENES
+    if "height" not in free:
         return ((1, height, width), (2, height, width))
     return ((1, height, width), (2, max(height // 2 | 1, 33), max(width // 3 | 1, 33)))
-
-
-def _difference(session: Any, network: nn.Module, preprocess: Preprocess, shape: Shape) -> float:
-    mean, std = np.array(preprocess.mean), np.array(preprocess.std)
-    image_BCHW = ((photo_like(shape) / 255 - mean) / std).astype(np.float32).transpose(0, 3, 1, 2).copy()
-    with torch.inference_mode():
-        expected_BKHW: Float32 = network(torch.from_numpy(image_BCHW))[0].numpy()
-    (logits_BKHW,) = session.run([OUTPUT_NAME], {INPUT_NAME: image_BCHW})
-    if logits_BKHW.shape != expected_BKHW.shape:
-        raise _Unfaithful(f"its output has shape {logits_BKHW.shape}, the network's {expected_BKHW.shape}")
-    difference = float(np.abs(logits_BKHW - expected_BKHW).max())
-    allowed = max(_TOLERANCE, _RELATIVE_TOLERANCE * float(np.abs(expected_BKHW).max()))
-    if not difference <= allowed:
-        raise _Unfaithful(f"its logits differ by {difference:.3g} from the network's, more than {allowed:.3g}")
-    return difference
 
 
 @contextlib.contextmanager

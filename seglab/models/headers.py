@@ -12,8 +12,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from seglab.errors import DataError
+from seglab.models.protobuf import as_message, as_text, fields
 
-__all__ = ["MAX_HEADER_BYTES", "external_tensors", "graph_metadata", "read_graph", "read_safetensors_metadata"]
+__all__ = [
+    "MAX_GRAPH_BYTES",
+    "MAX_HEADER_BYTES",
+    "external_tensors",
+    "graph_metadata",
+    "read_graph",
+    "read_safetensors_metadata",
+    "safetensors_tensors",
+]
 
 MAX_HEADER_BYTES: Final = 100_000_000
 """The limit that safetensors itself sets for a header."""
@@ -21,11 +30,12 @@ MAX_GRAPH_BYTES: Final = 2**31 - 1
 """No protobuf message is larger."""
 
 # The field numbers of onnx.proto that lead to tensors and to the table of texts.
-_MODEL_GRAPH, _MODEL_METADATA, _MODEL_FUNCTIONS = 7, 14, 25
+_MODEL_GRAPH, _MODEL_METADATA, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 14, 20, 25
 _KEY, _VALUE = 1, 2
 _TENSOR_NAME, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 8, 13, 14
 _CHILDREN: Final = {
-    "model": {_MODEL_GRAPH: "graph", _MODEL_FUNCTIONS: "function"},
+    "model": {_MODEL_GRAPH: "graph", _MODEL_TRAINING: "training", _MODEL_FUNCTIONS: "function"},
+    "training": {1: "graph", 2: "graph"},
     "graph": {1: "node", 5: "tensor", 15: "sparse"},
     "function": {7: "node", 11: "attribute"},
     "node": {5: "attribute"},
@@ -41,6 +51,24 @@ def read_safetensors_metadata(path: Path) -> dict[str, str]:
     Raises:
         DataError: If it is missing, empty, cut off, too large or something else; one line that says which.
     """
+    return _read_safetensors(path)[1]
+
+
+def safetensors_tensors(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return the kind (``F32``, ``F16``...) and shape of each tensor of a safetensors file by name.
+
+    Raises:
+        DataError: See :func:`read_safetensors_metadata`.
+    """
+    entries = _read_safetensors(path)[0]
+    try:
+        return {name: (str(entry["dtype"]), tuple(map(int, entry["shape"]))) for name, entry in entries.items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise _broken(path, "its header is damaged") from error
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the entries of a header, and its texts."""
     try:
         with path.open("rb") as handle:
             size = handle.seek(0, 2)
@@ -56,14 +84,15 @@ def read_safetensors_metadata(path: Path) -> dict[str, str]:
         raise _broken(path, what)
     try:
         values = json.loads(header)
-        ends = [entry["data_offsets"][1] for name, entry in values.items() if name != "__metadata__"]
+        entries = {name: entry for name, entry in values.items() if name != "__metadata__"}
+        ends = [entry["data_offsets"][1] for entry in entries.values()]
         metadata = {str(key): str(value) for key, value in values.get("__metadata__", {}).items()}
         expected = 8 + length + max(ends, default=0)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
         raise _broken(path, "its header is damaged") from error
     if expected != size:
         raise _broken(path, f"{size} bytes, but its header promises {expected}")
-    return metadata
+    return entries, metadata
 
 
 def read_graph(path: Path) -> bytes:
@@ -99,11 +128,11 @@ def graph_metadata(path: Path, data: bytes) -> dict[str, str]:
     metadata, has_graph = {}, False
     view = memoryview(data)
     try:
-        for number, value in _fields(view):
+        for number, value in fields(view):
             has_graph = has_graph or number == _MODEL_GRAPH
             if number == _MODEL_METADATA:
-                entry = dict(_fields(_message(value)))
-                metadata[_text(entry.get(_KEY, b""))] = _text(entry.get(_VALUE, b""))
+                entry = dict(fields(as_message(value)))
+                metadata[as_text(entry.get(_KEY, b""))] = as_text(entry.get(_VALUE, b""))
     except ValueError as error:
         raise _broken(path, "not an ONNX graph, or cut off") from error
     if not has_graph:
@@ -128,59 +157,16 @@ def _external(view: memoryview, kind: str, depth: int) -> Iterator[str]:
         raise ValueError("nested too deep")
     if kind == "tensor":
         name, outside = "", False
-        for number, value in _fields(view):
-            name = _text(value) if number == _TENSOR_NAME else name
+        for number, value in fields(view):
+            name = as_text(value) if number == _TENSOR_NAME else name
             outside = outside or number == _TENSOR_EXTERNAL or (number == _TENSOR_LOCATION and value != 0)
         if outside:
             yield name
         return
     children = _CHILDREN[kind]
-    for number, value in _fields(view):
+    for number, value in fields(view):
         if number in children:
-            yield from _external(_message(value), children[number], depth + 1)
-
-
-def _fields(view: memoryview) -> Iterator[tuple[int, "int | memoryview"]]:
-    """Yield (field number, value) of a protobuf message; ValueError where it is none."""
-    position, end = 0, len(view)
-    while position < end:
-        key, position = _varint(view, position)
-        kind = key & 7
-        value: int | memoryview
-        if kind == 0:
-            value, position = _varint(view, position)
-        elif kind in (1, 2, 5):
-            length, position = _varint(view, position) if kind == 2 else (8 if kind == 1 else 4, position)
-            if length > end - position:
-                raise ValueError("cut off")
-            value = view[position : position + length]
-            position += length
-        else:
-            raise ValueError("not protobuf")
-        yield key >> 3, value
-
-
-def _varint(view: memoryview, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while position < len(view) and shift < 70:
-        byte = view[position]
-        value |= (byte & 127) << shift
-        position, shift = position + 1, shift + 7
-        if byte < 128:
-            return value, position
-    raise ValueError("cut off")
-
-
-def _message(value: Any) -> memoryview:
-    if not isinstance(value, memoryview):
-        raise ValueError("not a message")
-    return value
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, int):
-        raise ValueError("not a text")
-    return bytes(value).decode(errors="replace")
+            yield from _external(as_message(value), children[number], depth + 1)
 
 
 def _not_safetensors(size: int, length: int, beginning: bytes) -> str:

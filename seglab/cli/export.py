@@ -1,0 +1,126 @@
+"""``seglab export``: a model as a graph for other programs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from seglab.cli.console import escape, note, print_json
+from seglab.cli.options import ForceOption, JsonOption
+from seglab.cli.transfers import size_text
+from seglab.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from seglab.models.export import Export, ExportOptions
+
+__all__ = ["export"]
+
+_FORMATS: Final = ("onnx",)
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="A run, a bundle, or a task that comes with seglab.", metavar="MODEL")],
+    out: Annotated[
+        Path | None, typer.Argument(help="The graph.", metavar="[OUT]", show_default="in the bundle")
+    ] = None,
+    format: Annotated[str, typer.Option("--format", help="onnx.", metavar="NAME")] = _FORMATS[0],
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--size",
+            "-s",
+            help="Fixed HxW (or S) for one picture at a time, or dynamic.",
+            metavar="S",
+            show_default="dynamic where the network allows it",
+        ),
+    ] = None,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Compute in float16; input and output stay float32.")] = False,
+    profile: Annotated[
+        str, typer.Option("--profile", help="seglab: logits. rembg: a mask for its u2net_custom.", metavar="NAME")
+    ] = "seglab",
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Compare with torch on drawn photos before writing.")
+    ] = True,
+    force: ForceOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Write a model as an ONNX graph that carries its task, classes and preprocessing.
+
+    [bold]seglab export runs/a[/bold]
+
+    [bold]seglab export runs/a small.onnx --size 256x192 --fp16[/bold]
+
+    [bold]seglab export runs/a ~/.u2net/people.onnx --profile rembg[/bold]
+
+    [bold]rembg i -m u2net_custom -x '{"model_path": "~/.u2net/people.onnx"}' photo.jpg cut.png[/bold]
+
+    In rembg's profile the mask is the sum of the task's foreground classes. rembg makes every photo 320x320, whatever
+    its shape, and brightens dark ones; what the model wants besides is done inside the graph.
+    """
+    from seglab.device import import_torch
+    from seglab.models.bundle import find_model
+
+    if format not in _FORMATS:
+        raise unknown("format", format, _FORMATS)
+    path = find_model(model)
+    import_torch()
+    from seglab.models.export import ExportOptions, export_model
+
+    size_hw = None if size in (None, "dynamic") else _size_hw(str(size))
+    options = ExportOptions(profile=profile, size_hw=size_hw, must_be_free=size == "dynamic", half=fp16)
+    done = export_model(path, out or _default_path(model, path, options), options, verify=verify, force=force)
+    _tell(done, options, verify)
+    if json:
+        print_json(_values(done, options))
+
+
+def _default_path(model: str, path: Path, options: "ExportOptions") -> Path:
+    """Return where a graph goes: into the user's own bundle, and beside everything that seglab keeps itself."""
+    from seglab.models.bundle import GRAPH_NAME
+
+    if path.is_dir() and Path(model).exists():
+        return path / f"{Path(GRAPH_NAME).stem}{options.suffix}.onnx"
+    return Path(f"{Path(model).stem}{options.suffix}.onnx")
+
+
+def _size_hw(text: str) -> tuple[int, int]:
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and (width or height).isdecimal()) or text.lower().endswith("x"):
+        raise UsageError(f"`{text}` is not a size", "write pixels as 256, height x width as 320x240, or dynamic")
+    return int(height), int(width or height)
+
+
+def _tell(done: "Export", options: "ExportOptions", verify: bool) -> None:
+    side = "any size" if done.dynamic else "fixed size"
+    note(f"[bold]{escape(done.path)}[/bold]: {size_text(done.num_bytes)}, {side}, {'fp16' if options.half else 'fp32'}")
+    if done.reason:
+        note(f"height and width are fixed, as the network cannot be exported with free ones: {escape(done.reason)}")
+    if not verify:
+        note("not compared with torch")
+        return
+    what = "mask" if options.profile == "rembg" else "logits"
+    note(
+        f"against torch, on drawn photos: {what} within {done.difference:.2g}, "
+        f"{_share(done.equal)} of label pixels equal"
+    )
+
+
+def _share(equal: float) -> str:
+    """Return a share that says 100% only of all."""
+    text = f"{equal:.3%}"
+    return "less than 100%" if text.startswith("100") and equal < 1 else text
+
+
+def _values(done: "Export", options: "ExportOptions") -> dict[str, Any]:
+    from math import isnan
+
+    return {
+        "path": str(done.path),
+        "bytes": done.num_bytes,
+        "profile": options.profile,
+        "precision": "fp16" if options.half else "fp32",
+        "dynamic": done.dynamic,
+        "reason": done.reason,
+        "difference": None if isnan(done.difference) else done.difference,
+        "equal": None if isnan(done.equal) else done.equal,
+    }

@@ -1,0 +1,73 @@
+"""The wire format of protobuf, as far as reading needs it; no length in a file is trusted.
+
+Where readers of the format differ in what they forgive, this one refuses: what it calls harmless must be harmless to
+every other.
+
+Format: https://protobuf.dev/programming-guides/encoding.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+__all__ = ["as_message", "as_text", "fields"]
+
+_MAX_TAG: Final = 2**32
+
+
+def fields(view: memoryview) -> Iterator[tuple[int, "int | memoryview"]]:
+    """Yield (field number, value) of a message: an integer, or the bytes of anything else.
+
+    Raises:
+        ValueError: If it is no message: cut off, of wire types that proto3 has not, or with a tag beyond 32 bits.
+    """
+    position, end = 0, len(view)
+    while position < end:
+        tag, position = _varint(view, position)
+        if tag >= _MAX_TAG:  # Other readers drop the high bits, and would see another field.
+            raise ValueError("tag out of range")
+        kind = tag & 7
+        value: int | memoryview
+        if kind == 0:
+            value, position = _varint(view, position)
+        elif kind in (1, 2, 5):
+            length, position = _varint(view, position) if kind == 2 else (8 if kind == 1 else 4, position)
+            if length > end - position:
+                raise ValueError("cut off")
+            value = view[position : position + length]
+            position += length
+        else:
+            raise ValueError("not protobuf")
+        yield tag >> 3, value
+
+
+def as_message(value: Any) -> memoryview:
+    """Return a value of :func:`fields` that must be a message.
+
+    Raises:
+        ValueError: If it is a number.
+    """
+    if not isinstance(value, memoryview):
+        raise ValueError("not a message")
+    return value
+
+
+def as_text(value: Any) -> str:
+    """Return a value of :func:`fields` that must be a text; what is not UTF-8 is replaced.
+
+    Raises:
+        ValueError: If it is a number.
+    """
+    if isinstance(value, int):
+        raise ValueError("not a text")
+    return bytes(value).decode(errors="replace")
+
+
+def _varint(view: memoryview, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while position < len(view) and shift < 70:
+        byte = view[position]
+        value |= (byte & 127) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 128:
+            return value, position
+    raise ValueError("cut off")
