@@ -34,25 +34,27 @@ _BY_IMPORTANCE: Final = ("name", "size", "commercial", "task", "login", "here", 
 
 
 def print_registry(rows: "Sequence[Listed]") -> None:
-    """Write datasets, checkpoints and encoders as a table each, all with the same columns."""
+    """Write datasets, checkpoints and encoders as a table each."""
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False, emoji=False)
     if not sys.stderr.isatty() and not os.environ.get("COLUMNS", "").isdecimal():
         console.width = WIDE
-    filled = [column for column in _CELLS if any(_CELLS[column](row) for row in rows)]
-    shown = _columns(rows, filled, console)
+    hidden = set()
     for kind in ("dataset", "checkpoint", "encoder"):
         of_kind = [row for row in rows if row.kind == kind]
+        filled = [column for column in _CELLS if any(_CELLS[column](row) for row in of_kind)]
+        shown = _columns(of_kind, filled, console)
+        hidden |= {*filled} - {*shown}
         if shown == ["name"]:
             note(f"[bold]{kind}s[/bold]")
             for row in of_kind:
                 note(escape(row.name))
         else:
             console.print(_table(f"{kind}s", of_kind, shown))
-    hidden = [column for column in filled if column not in shown]
     if hidden:
-        note(f"a wider terminal, or `--json`, also shows: {', '.join(hidden)}")
+        left_out = ", ".join(column for column in _CELLS if column in hidden)
+        note(f"a wider terminal, or `--json`, also shows: {left_out}")
     note("[bold]seglab fetch NAME[/bold] brings one; [bold]seglab fetch NAME --dry-run[/bold] says more about it")
 
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 import tarfile
 import threading
+import time
 import zipfile
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -122,6 +123,16 @@ def stall(num_bytes: int) -> Behaviour:
         handler.close_connection = True
 
     return behave
+
+
+def drip(handler, data) -> None:
+    """Serve as a good server does, but over a second."""
+    start = int((handler.headers.get("Range") or "bytes=0-")[6:-1])
+    part = {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"} if start else {}
+    answer(handler, 206 if start else 200, b"", part, data, length=len(data) - start)
+    for at in range(start, len(data), 4096):
+        handler.wfile.write(data[at : at + 4096])
+        time.sleep(0.02)
 
 
 def redirect(location: str, code: int = 302) -> Behaviour:

@@ -22,7 +22,7 @@ from seglab.data.fetching.admission import ArchiveError, Limits
 from seglab.data.fetching.places import cache_dir, data_path, fetched_checkpoint
 from seglab.data.fetching.registry import load_registry
 from seglab.errors import BusyError, DataError, Interrupted, NetworkError, UsageError
-from tests.fetch.site import HTML, make_tar, make_weights, make_zip, stall, status, truncate
+from tests.fetch.site import HTML, drip, make_tar, make_weights, make_zip, stall, status, truncate
 
 PHOTO = random.Random(0).randbytes(200_000)
 ZIP = make_zip({"set/images/1.jpg": PHOTO, "set/masks/1.png": b"mask"})
@@ -742,13 +742,45 @@ def test_a_process_that_is_stopped_goes_on_where_it_was(site, own, tmp_path, num
     _, stderr = process.communicate(timeout=10)
     assert process.returncode == code, stderr
     assert not (tmp_path / "out").exists()
-    if number == signal.SIGINT:
-        assert "the same command goes on" in stderr
+    if number != signal.SIGKILL:
+        assert stderr == "error: stopped; 0.1 MB of `thing` are kept, and the same command goes on from there\n"
     done = seglab_fetch("thing", "--registry", registry, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert site.asked("/a.zip")[1]["Range"] == "bytes=80000-"
     assert (tmp_path / "out" / "set" / "images" / "1.jpg").read_bytes() == PHOTO
     assert visible(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_process_that_is_killed_at_any_moment_goes_on(site, own, tmp_path, seed):
+    """The download drips; the kills come at random, some in the download and some in what is before and after it."""
+    moments = random.Random(seed)
+    registry = own(dataset(site.put("/a.zip", ZIP, *[drip] * 20), more=f", sha256 = '{sha256(ZIP)}'"))
+    for _ in range(4):
+        process = start(registry, tmp_path / "out")
+        time.sleep(moments.uniform(0.05, 1.2))
+        process.kill()
+        process.communicate(timeout=10)
+        if (tmp_path / "out").exists():
+            assert (tmp_path / "out" / "SOURCE.json").is_file()
+            assert (tmp_path / "out" / "set" / "images" / "1.jpg").read_bytes() == PHOTO
+    done = seglab_fetch("thing", "--registry", registry, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert seglab_fetch("thing", "--registry", registry, "--out", tmp_path / "out", "--verify").returncode == 0
+    assert (tmp_path / "out" / "set" / "images" / "1.jpg").read_bytes() == PHOTO
+    assert visible(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_process_that_is_stopped_while_it_waits_says_so(site, own, tmp_path, number, code):
+    registry = own(dataset(site.put("/a.zip", ZIP, *[status(503, {"Retry-After": "60"})] * 3)))
+    process = start(registry, tmp_path / "out")
+    assert "in 60 s" in process.stderr.readline()
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=10)
+    assert process.returncode == code
+    assert stderr == "error: stopped before anything of `thing` was kept; the same command starts again\n"
+    assert visible(tmp_path) == []
 
 
 def test_two_processes_do_not_collide(site, own, tmp_path):
