@@ -8,6 +8,7 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS: Final = (
     "fetch", "prepare", "synth", "inspect", "models", "train", "evaluate", "predict", "cutout", "export", "demo",
+    "doctor",
 )  # fmt: skip
 """The subcommands in the order of use. Each is a function, or a group of them, of its module in :mod:`seglab.cli`."""
 
@@ -22,6 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> object:
     """Run the program on a command line and return what the parser returns; errors are raised."""
     import typer
+    import typer.exceptions
 
     from seglab.version import __version__
 
@@ -62,7 +64,11 @@ def run(arguments: list[str]) -> object:
             app.add_typer(command, name=name)
         else:
             app.command(name)(command)
-    return app(arguments, prog_name="seglab", standalone_mode=False)
+    try:
+        return app(arguments, prog_name="seglab", standalone_mode=False)
+    except typer.exceptions.TyperException:
+        _refuse_dashed(arguments)
+        raise
 
 
 def _refuse_empty(arguments: list[str]) -> None:
@@ -72,3 +78,27 @@ def _refuse_empty(arguments: list[str]) -> None:
     for argument in arguments:
         if not argument or (argument.startswith("--") and argument.find("=") == len(argument) - 1):
             raise UsageError(f"argument `{argument}` is empty", "is a variable of the shell not set?")
+
+
+def _refuse_dashed(arguments: list[str]) -> None:
+    """Explain a command line that was not understood because a file's name in it looks like an option."""
+    import os
+    from pathlib import Path
+
+    from seglab.errors import UsageError
+
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    for argument in options:
+        name_like = argument.startswith("-") and argument != "-" and "=" not in argument
+        if name_like and (os.path.lexists(argument) or Path(argument).suffix):
+            raise UsageError(
+                f"`{argument}` begins with a dash, so it is taken for an option",
+                f"`./{argument}` is the file, and so is everything after `--`: {_after_dashes(arguments, argument)}",
+            )
+
+
+def _after_dashes(arguments: list[str], dashed: str) -> str:
+    import shlex
+
+    before = [argument for argument in arguments if argument != dashed]
+    return "`" + shlex.join(["seglab", *before, "--", dashed]) + "`"
