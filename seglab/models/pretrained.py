@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from seglab.data.fetching.places import fetched_checkpoint
+from seglab.data.fetching.places import cache_dir, fetched_checkpoint
 from seglab.data.fetching.registry import load_registry
 from seglab.errors import DataError, UsageError, unknown
 
@@ -30,6 +30,7 @@ __all__ = [
     "find_encoder_weights",
     "load_encoder",
     "published_weights",
+    "terms_of",
 ]
 
 Commercial = Literal["yes", "no", "unclear"]
@@ -295,3 +296,33 @@ def _how_to_get(weights: EncoderWeights) -> str:
     if weights == published_weights(weights.encoder)[0] and name in load_registry():
         return f"`seglab fetch {name}` brings them"
     return "give a file that you have: `--set encoder_weights=FILE`"
+
+
+def terms_of(path: Path) -> tuple[str, Commercial] | None:
+    """Return licence and commercial use of a model on this machine; None where neither registry nor bundle says so.
+
+    A bundle is bound by what it was trained from.
+
+    Args:
+        path: A file or bundle folder.
+    """
+    from seglab.models.bundle import WEIGHTS_NAME, read_config
+
+    models_dir = (cache_dir() / "models").resolve()
+    resolved = path.resolve()
+    if resolved.is_relative_to(models_dir) and resolved != models_dir:
+        row = load_registry().get(resolved.relative_to(models_dir).parts[0])
+        return None if row is None else (row.licence, row.commercial)
+    if path.name != WEIGHTS_NAME and not path.is_dir():
+        return None
+    try:
+        config = read_config(path)
+    except DataError:
+        return None  # weights by others
+    origins = config.training.get("start", [])
+    bound = [origin for origin in origins if isinstance(origin, Mapping) and origin.get("commercial") == "no"]
+    found = [*bound, config.data]
+    for each in found:
+        if each.get("commercial") in ("yes", "no", "unclear"):
+            return str(each.get("licence", "none stated")), each["commercial"]
+    return None

@@ -122,17 +122,20 @@ def read_weights(where: str) -> tuple[dict[str, Tensor], Path]:
     return read_tensors(path), path
 
 
-def initialise(network: nn.Module, where: str) -> Transplant:
-    """Start a network with the weights of a model: :func:`read_weights`, then :func:`transplant`.
+def initialise(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> Transplant:
+    """Start a network with weights: :func:`transplant`, which must come to something.
+
+    Args:
+        network: Changed in place.
+        tensors: The weights.
+        path: Their file, for the error.
 
     Raises:
-        DataError: If the weights cannot be read, or not one weight of them fits.
+        DataError: If nothing but biases and statistics fits.
     """
-    tensors, path = read_weights(where)
     done = transplant(network, tensors)
-    state = network.state_dict()
     fresh = set(done.fresh)
-    if not any(state[name].ndim > 1 for name in state if name not in fresh):
+    if not any(tensor.ndim > 1 for name, tensor in network.state_dict().items() if name not in fresh):
         raise DataError(
             f"none of the {len(tensors)} tensors in `{path}` fits the network",
             "`seglab models show` says what a file holds; start from weights of the same architecture",

@@ -185,7 +185,7 @@ def test_bundles_and_checkpoints_are_read(bundle_dir, where):
     expected = read_weights(str(bundle_dir))[0]
     assert tensors.keys() == expected.keys()
     network = zoo.build("unet-light", 4, width=2)
-    done = initialise(network, str(bundle_dir / where))
+    done = initialise(network, tensors, path)
     assert len(done.fresh) == 2
     assert torch.equal(network.state_dict()["stem.0.weight"], expected["stem.0.weight"])
 
@@ -198,7 +198,7 @@ def test_a_graph_has_no_weights_to_start_from(bundle_dir):
 
 def test_weights_of_which_none_fits_are_refused(bundle_dir):
     with pytest.raises(DataError, match=r"none of the 136 tensors in `.*model.safetensors` fits the network") as caught:
-        initialise(zoo.build("u2netp", 2), str(bundle_dir))
+        initialise(zoo.build("u2netp", 2), *read_weights(str(bundle_dir)))
     assert "seglab models show" in caught.value.hint
 
 
