@@ -11,7 +11,7 @@ from seglab.config import Preprocess
 from seglab.data.alignment import align, fit_labels, fit_photo, wanted_size
 from seglab.data.decoding import ImageError, open_picture, read_file
 from seglab.data.duplicates import PhotoIndex
-from seglab.data.images import read_photo
+from seglab.data.images import read_labels, read_photo
 from seglab.data.planning import Job, Plan
 from seglab.data.problems import Problem
 from seglab.data.sources import BadLabels, BadRows, LeftOut, Outlines
@@ -120,6 +120,14 @@ class Converter:
         if self._grid is None and labels.shape not in ((height, width), (width, height)):
             notes.append("photo resized to its mask")
         fitted = fit_labels(labels, (height, width), photo.orientation, alignment, self._grid)
+        try:
+            people = _read_people(job.item.people_path, labels.shape)
+        except ImageError as error:
+            assert job.item.people_path is not None
+            people_path = self._relative(job.item.people_path)
+            return _Outcome(path, (Problem("unusable ids of people", people_path, error.message),))
+        if people is not None:
+            people = fit_labels(people, (height, width), photo.orientation, alignment, self._grid)
         blank = not ((fitted > 0) & (fitted < IGNORE)).any()
         if blank:
             notes.append("mask of nothing but background")
@@ -131,11 +139,21 @@ class Converter:
                 notes.append("photo written anew, not linked: it could not stay as it is")
             image = job.item.photo_path if untouched else fit_photo(photo.image, photo.size_hw, alignment, self._grid)
             memo = {"notes": notes, "blank": bool(blank), "words": None if words is None else words.tolist()}
-            writer.add(job.id, job.split, image, fitted, lossless=photo.lossless, memo=memo)
+            writer.add(job.id, job.split, image, fitted, lossless=photo.lossless, people=people, memo=memo)
         return _Outcome(path, notes=tuple(notes), blank=blank)
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self._plan.raw_dir).as_posix()
+
+
+def _read_people(path: Path | None, labels_hw: tuple[int, ...]) -> NDArray[np.uint8] | None:
+    """Return who each pixel belongs to, as stored; None where there is no file."""
+    if path is None:
+        return None
+    people = read_labels(path)
+    if people.shape != tuple(labels_hw):
+        raise ImageError(f"they are {people.shape[1]}x{people.shape[0]}, the mask {labels_hw[1]}x{labels_hw[0]}")
+    return people
 
 
 @dataclass(frozen=True)

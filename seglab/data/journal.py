@@ -31,20 +31,20 @@ class Entry:
     """A sample whose files are written."""
 
     sample: Sample
-    digests: tuple[str | None, str]
-    """sha256 of the photo's file (None if it is a link) and of the labels'."""
+    digests: tuple[str | None, ...]
+    """sha256 of the photo's file (None if it is a link) and of the others', in the order of :attr:`Sample.paths`."""
     memo: Mapping[str, Any]
     """What else was found out about it, as plain JSON values."""
 
     def is_whole(self, dir: Path, photo_path: Path) -> bool:
         """Tell whether the files below ``dir`` are those that were written, or the link leads to ``photo_path``."""
-        image_digest, label_digest = self.digests
+        image_digest, *digests = self.digests
         try:
             if image_digest is None:
                 same = (dir / self.sample.image).samefile(photo_path)
             else:
                 same = _digest(dir / self.sample.image) == image_digest
-            return same and _digest(dir / self.sample.label) == label_digest
+            return same and [_digest(dir / path) for path in self.sample.paths[1:]] == digests
         except OSError:
             return False
 
@@ -97,9 +97,8 @@ def _read_entries(path: Path) -> Iterator[Entry]:
         for line in lines:
             try:
                 values = json.loads(line)
-                image, label = values["digests"]
-                entry = Entry(Sample(**values["sample"]), (image, label), dict(values["memo"]))
-                sound = is_sound(entry.sample)
+                entry = Entry(Sample(**values["sample"]), tuple(values["digests"]), dict(values["memo"]))
+                sound = is_sound(entry.sample) and len(entry.digests) == len(entry.sample.paths)
             except (TypeError, ValueError, KeyError, AttributeError):
                 continue
             if sound:

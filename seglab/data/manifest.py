@@ -6,6 +6,7 @@
     DIR/samples.jsonl     {"id","split","image","label","height","width","pixels":{class: n}} a line, sorted by id
     DIR/{train,val,test}/images/<id>.jpg|png      RGB, upright
     DIR/{train,val,test}/labels/<id>.png          8-bit single channel, value = class id, 255 = ignore; as large as it
+    DIR/{train,val,test}/people/<id>.png          where known, the same with who each pixel belongs to: 0 nobody, 1..
     DIR/preview.jpg       contact sheet with legend
 
 Whoever finds a ``dataset.json`` has a whole dataset: :class:`seglab.data.writer.DatasetWriter` builds it beside its
@@ -64,6 +65,13 @@ class Sample:
     width: int
     pixels: Mapping[str, int]
     """Number of pixels of every class of the task, and of ``ignore``; the sum is height * width."""
+    people: str = ""
+    """Path of the PNG that tells people apart, relative to the dataset; empty if it is not known."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All its files, relative to the dataset: photo, labels and, where known, people."""
+        return (self.image, self.label, self.people) if self.people else (self.image, self.label)
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -115,13 +123,17 @@ class Dataset:
         """Return where the labels of a sample lie."""
         return self.dir / sample.label
 
+    def people_path(self, sample: Sample) -> Path | None:
+        """Return where the ids of a sample's people lie; None if they are not known."""
+        return self.dir / sample.people if sample.people else None
+
     def check_present(self) -> None:
         """Look for the files, without opening them.
 
         Raises:
             DataError: If some are gone, or are links to what is gone.
         """
-        paths = [path for sample in self.samples for path in (self.image_path(sample), self.label_path(sample))]
+        paths = [self.dir / path for sample in self.samples for path in sample.paths]
         gone = [path for path in paths if not path.exists()]
         if gone:
             why = " is a link to what is no longer there" if gone[0].is_symlink() else " is not there"
@@ -245,6 +257,7 @@ def is_sound(sample: Sample) -> bool:
         and image.suffix in (".jpg", ".png")
         and sample.image == f"{sample.split}/images/{sample.id}{image.suffix}"
         and sample.label == label
+        and sample.people in ("", f"{sample.split}/people/{sample.id}.png")
         and sum(sample.pixels.values()) == sample.height * sample.width > 0
     )
 

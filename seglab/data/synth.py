@@ -76,6 +76,8 @@ def synth(
     options: dict[str, Any] = {
         "num": num, "size_hw": list(size_hw), "seed": seed, "val": val, "test": test, "drawing": DRAWING,
     }  # fmt: skip
+    if view == "figure":  # A portrait is of one.
+        options["people"] = True
     if not force and (there := finished_dataset(out_dir, task, SOURCE, options)):
         return there
     bar = progress(num) if progress else nullcontext()
@@ -83,7 +85,8 @@ def synth(
 
         def draw(index: int) -> None:
             scene = draw_scene(seed, index, view, size_hw)
-            writer.add(ids[index], splits[ids[index]], scene.image, labels_for(scene, task))
+            people = scene.persons if view == "figure" else None
+            writer.add(ids[index], splits[ids[index]], scene.image, labels_for(scene, task), people=people)
 
         for _ in ahead(draw, range(num), workers=num_threads() if workers is None else workers):
             if shown is not None:

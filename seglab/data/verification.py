@@ -18,10 +18,12 @@ GREY_8BIT: Final = bytes((8, 0))
 def contradictions(dataset: Dataset, workers: int) -> list[str]:
     """Read every file and return what differs from the manifest, and what is not in it."""
     found = ahead(
-        lambda sample: [*_of_image(dataset, sample), *_of_label(dataset, sample)], dataset.samples, workers=workers
+        lambda sample: [*_of_image(dataset, sample), *_of_label(dataset, sample), *_of_people(dataset, sample)],
+        dataset.samples,
+        workers=workers,
     )
     problems = [problem for several in found for problem in several]
-    listed = {path for sample in dataset.samples for path in (sample.image, sample.label)}
+    listed = {path for sample in dataset.samples for path in sample.paths}
     return problems + [f"`{path}` is not in the manifest" for path in sorted(_files(dataset) - listed)]
 
 
@@ -47,6 +49,16 @@ def _of_label(dataset: Dataset, sample: Sample) -> list[str]:
         return [f"`{sample.label}`: {error.message}"]
 
 
+def _of_people(dataset: Dataset, sample: Sample) -> list[str]:
+    path = dataset.people_path(sample)
+    if path is None:
+        return []
+    try:
+        return _size_problem(sample.people, read_labels(path).shape, sample)
+    except DataError as error:
+        return [f"`{sample.people}`: {error.message}"]
+
+
 def _size_problem(path: str, shape: Sequence[int], sample: Sample) -> list[str]:
     if tuple(shape[:2]) == sample.size_hw:
         return []
@@ -54,5 +66,5 @@ def _size_problem(path: str, shape: Sequence[int], sample: Sample) -> list[str]:
 
 
 def _files(dataset: Dataset) -> set[str]:
-    folders = [dataset.dir / split / kind for split in SPLITS for kind in ("images", "labels")]
+    folders = [dataset.dir / split / kind for split in SPLITS for kind in ("images", "labels", "people")]
     return {path.relative_to(dataset.dir).as_posix() for dir in folders if dir.is_dir() for path in dir.iterdir()}

@@ -114,6 +114,7 @@ class DatasetWriter:
         labels: NDArray[np.uint8],
         *,
         lossless: bool = False,
+        people: NDArray[np.uint8] | None = None,
         memo: Mapping[str, Any] | None = None,
     ) -> Sample:
         """Write one sample. May be called from several threads.
@@ -124,6 +125,7 @@ class DatasetWriter:
             image: Pixels (HWC uint8 RGB), or a JPEG or PNG that is copied byte for byte, or linked.
             labels: HW uint8 of the same height and width, class ids and 255.
             lossless: Write pixels as PNG instead of JPEG of quality 95.
+            people: Who each pixel belongs to, where that is known: 0 nobody, 1.., 255 unknown; as large as the labels.
             memo: What :meth:`take_up` will return after an interruption, as plain JSON values.
 
         Raises:
@@ -134,15 +136,23 @@ class DatasetWriter:
         height, width = labels.shape
         pixels = count_pixels(labels, self.task)
         suffix = _suffix(image) if isinstance(image, Path) else ".png" if lossless else ".jpg"
-        sample = Sample(id, split, f"{split}/images/{id}{suffix}", f"{split}/labels/{id}.png", height, width, pixels)
-        if not is_sound(sample):
+        sample = Sample(
+            id, split, f"{split}/images/{id}{suffix}", f"{split}/labels/{id}.png", height, width, pixels,
+            "" if people is None else f"{split}/people/{id}.png",
+        )  # fmt: skip
+        if not is_sound(sample) or (people is not None and people.shape != labels.shape):
             raise DataError(f"`{id}` in `{split}` is not a possible sample of {width}x{height}")
         self._count_in(sample)
         try:
             image_digest = self._write_image(sample, image)
-            label_digest = _write(self._build_dir / sample.label, encode_labels(labels))
+            maps = [labels] if people is None else [labels, people]
+            (self._build_dir / sample.paths[-1]).parent.mkdir(exist_ok=True)
+            digests = [
+                _write(self._build_dir / path, encode_labels(ids))
+                for path, ids in zip(sample.paths[1:], maps, strict=True)
+            ]
             if self._journal:
-                self._journal.add(Entry(sample, (image_digest, label_digest), memo or {}))
+                self._journal.add(Entry(sample, (image_digest, *digests), memo or {}))
         except BaseException:
             self._samples.pop(id.casefold(), None)
             raise
@@ -162,7 +172,7 @@ class DatasetWriter:
         entry = self._journal.find(id) if self._journal else None
         if entry is None or entry.sample.split != split:
             return None
-        paths = entry.sample.image, entry.sample.label
+        paths = entry.sample.paths
         for path in paths:
             self._move_back(path)
         if not entry.is_whole(self._build_dir, photo_path):
@@ -185,9 +195,10 @@ class DatasetWriter:
         """
         for key, sample in self._samples.items():
             split = splits[sample.id]
-            image, label = (f"{split}/{path.partition('/')[2]}" for path in (sample.image, sample.label))
-            moved = replace(sample, split=split, image=image, label=label)
-            for old, new in ((sample.image, moved.image), (sample.label, moved.label)):
+            image, label, *people = (f"{split}/{path.partition('/')[2]}" for path in sample.paths)
+            moved = replace(sample, split=split, image=image, label=label, people=people[0] if people else "")
+            for old, new in zip(sample.paths, moved.paths, strict=True):
+                (self._build_dir / new).parent.mkdir(exist_ok=True)
                 (self._build_dir / old).rename(self._build_dir / new)
             self._samples[key] = moved
 
@@ -202,7 +213,7 @@ class DatasetWriter:
         samples = sorted(self._samples.values(), key=lambda sample: sample.id)
         if not samples:
             raise DataError(f"there is nothing to put into `{self.dir}`")
-        lines = b"".join(json.dumps(asdict(sample), ensure_ascii=False).encode() + b"\n" for sample in samples)
+        lines = b"".join(_line(sample) for sample in samples)
         digest = hashlib.sha256(lines).hexdigest()
         files.write_bytes(self._build_dir / "samples.jsonl", lines)
         self._remove_others()
@@ -282,7 +293,7 @@ class DatasetWriter:
 
     def _remove_others(self) -> None:
         """Remove what an interrupted writer left beside the samples: files that are not whole or of no sample."""
-        ours = {path for sample in self._samples.values() for path in (sample.image, sample.label)}
+        ours = {path for sample in self._samples.values() for path in sample.paths}
         for path in self._build_dir.glob("*/*/*"):
             if path.relative_to(self._build_dir).as_posix() not in ours:
                 path.unlink()
@@ -313,12 +324,18 @@ def _refuse_other_content(dir: Path, force: bool) -> None:
         raise DataError(f"`{dir}` is there and not a folder", "choose another place")
     content = sorted(path.name for path in dir.iterdir())
     content += sorted(path.name for split in SPLITS if (dir / split).is_dir() for path in (dir / split).iterdir())
-    foreign = [name for name in content if name not in _OWN_NAMES | {"images", "labels"}]
+    foreign = [name for name in content if name not in _OWN_NAMES | {"images", "labels", "people"}]
     if foreign:
         names = ", ".join(f"`{name}`" for name in foreign[:3]) + (" ..." if foreign[3:] else "")
         raise DataError(f"`{dir}` holds what no dataset does: {names}", "choose another place, or move that away")
     if content and not force:
         raise DataError(f"`{dir}` is there already", "choose another place, or replace it with --force")
+
+
+def _line(sample: Sample) -> bytes:
+    """Return a sample's line in the manifest; what it does not have is not in it."""
+    values = {name: value for name, value in asdict(sample).items() if name != "people" or value}
+    return json.dumps(values, ensure_ascii=False).encode() + b"\n"
 
 
 def _write(path: Path, data: bytes) -> str:
@@ -343,7 +360,7 @@ def _check_sizes(dataset: Dataset) -> None:
     from seglab.data.images import read_size
 
     def check(sample: Sample) -> None:
-        for path in (dataset.image_path(sample), dataset.label_path(sample)):
+        for path in (dataset.dir / path for path in sample.paths):
             if not path.is_symlink():
                 files.sync_file(path)
             if read_size(path) != sample.size_hw:

@@ -58,7 +58,7 @@ def test_repeated_datasets_are_the_same_bytes_whatever_the_threads(tmp_path):
     for name, workers in (("a", 0), ("b", 3)):
         synth(TASKS["parsing"], 6, (40, 40), tmp_path / name, workers=workers)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
-    assert len(contents(tmp_path / "a")) == 6 * 2 + 3
+    assert len(contents(tmp_path / "a")) == 6 * 3 + 3
 
 
 def test_a_scene_does_not_depend_on_how_many_there_are(tmp_path):

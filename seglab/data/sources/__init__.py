@@ -119,7 +119,9 @@ class Item:
     split: str | None = None
     """The source's own split; None for all items of a source that has none."""
     more_paths: tuple[Path, ...] = ()
-    """The other files that the labels come from, where they come from several."""
+    """The other files that the sample comes from, where it comes from more than photo and labels."""
+    people_path: Path | None = None
+    """A picture as large as the labels of who each pixel belongs to (0 nobody, 1..), where the source has one."""
     notes: list[str] = field(default_factory=list, compare=False)
     """What ``read_labels`` did that a person may want to know, in the same words for all of a kind; it fills this."""
 

@@ -2,19 +2,21 @@
 
 ::
 
-    instance-level_human_parsing/{Training,Validation}/{Images/0002190.jpg, Category_ids/0002190.png}  as published
+    instance-level_human_parsing/{Training,Validation}/{Images/0002190.jpg, Category_ids/0002190.png}  as published,
+                                                        with Human_ids/0002190.png, who each pixel belongs to
     {images,labels,labels_rev,edges,list}   as CIHP_PGN wants it, with list/{train,val}_id.txt
 
 Left and right are the person's own. The labels of ``Testing`` were never published. The classes are those of the
 Kaggle data set CIHP-CelebMaskHQ-6class. Origin: http://sysu-hcp.net/lip
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from seglab.data.relabelling import relabelling
 from seglab.data.selection import Selection, find_split_lists, join, pair_folders, select
-from seglab.data.sources import Scan, SourceOptions, other_layout
+from seglab.data.sources import Item, Scan, SourceOptions, other_layout
 
 NAME = "cihp"
 TITLE = (
@@ -45,6 +47,7 @@ MERGES: Final = (SIX, PERSON)
 ROOTS: Final = (".", "instance-level_human_parsing", "CIHP", "datasets/CIHP")
 SPLIT_DIRS: Final = {"train": "Training", "val": "Validation", "test": "Testing"}
 LABEL_DIR: Final = "Category_ids"
+PEOPLE_DIR: Final = "Human_ids"
 PGN_DIRS: Final = ("edges", "labels_rev")
 """What tells CIHP_PGN's ``images`` and ``labels`` from anybody's."""
 
@@ -64,7 +67,15 @@ def scan(raw_dir: Path, options: SourceOptions) -> Scan:
         raise other_layout(raw_dir, NAME)
     relabel = relabelling(NAME, NAMES, options.task, MERGES)
     selection = _published(raw_dir, parts) if parts or root is None else _pgn(raw_dir, root)
-    return selection.to_scan(relabel.read, relabel.remark)
+    scan = selection.to_scan(relabel.read, relabel.remark)
+    return replace(scan, items=[_with_people(item) for item in scan.items])
+
+
+def _with_people(item: Item) -> Item:
+    path = item.label_path.parent.with_name(PEOPLE_DIR) / item.label_path.name
+    if item.label_path.parent.name != LABEL_DIR or not path.is_file():
+        return item
+    return replace(item, people_path=path, more_paths=(*item.more_paths, path))
 
 
 def _published(raw_dir: Path, parts: dict[str, Path]) -> Selection:
