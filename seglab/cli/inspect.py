@@ -66,7 +66,7 @@ def inspect(
 def _show(found: "Inspection") -> None:
     _show_classes(found)
     sizes = "; ".join(f"{name} {low}..{median}..{high}" for name, (low, median, high) in found.sizes.items())
-    note(f"pixels, least..median..most: {sizes}; {found.num_sizes} different sizes")
+    note(f"pixels, least..median..most: {sizes}; {_plural(found.num_sizes)}")
     for split, names in found.missing().items():
         note(f"[bold yellow]no {escape(split)} sample shows[/bold yellow] {escape(', '.join(names))}")
     _show_ratios(found)
@@ -77,6 +77,10 @@ def _show(found: "Inspection") -> None:
     places = [(f"{samples[position].split}/{samples[position].id}", why) for position, why in found.unreadable.items()]
     rows = sorted(places)
     _show_list("cannot be read", ("sample", "why"), rows)
+
+
+def _plural(num_sizes: int) -> str:
+    return f"{num_sizes} different sizes" if num_sizes > 1 else "all of one size"
 
 
 def _show_classes(found: "Inspection") -> None:
@@ -90,7 +94,7 @@ def _show_classes(found: "Inspection") -> None:
         ]
         rows.append([name, *cells])
     if any(part.ignored for part in found.splits):
-        cells = [f"{part.ignored:.2%} {'':>{width}}" for part, width in zip(found.splits, widths, strict=True)]
+        cells = [f"{part.ignored:.2%} {'-':>{width}}" for part, width in zip(found.splits, widths, strict=True)]
         rows.append(["(ignored)", *cells])
     title = f"{found.dataset.dir}: task {found.dataset.task.name}, {found.dataset.source}"
     print_rows(f"{title}; share of the pixels, and samples with the class", columns, rows)

@@ -15,7 +15,7 @@ MIN_WIDTH: Final = 20
 MIN_LAST: Final = 30
 """Columns that the last cell of a row is wrapped to, rather than giving up the table."""
 
-_NUMBER: Final = re.compile(r"[-+]?\d[\d.,]*%?( +\d+)?|")
+_NUMBER: Final = re.compile(r"[-+]?\d[\d.,]*%?( +(\d+|-))?|")
 
 
 def print_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -30,12 +30,11 @@ def print_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
 
     width = max(MIN_WIDTH, Console(stderr=True).width)
     natural = [max(len(row[place]) for row in (columns, *rows)) + 2 for place in range(len(columns))]
-    if sum(natural[:-1]) + min(natural[-1], MIN_LAST) <= width:
-        _print_table(title, columns, rows)
-        return
-    note("")
-    for line in textwrap.wrap(title, width):
+    for line in textwrap.wrap(_visible(title), width, break_on_hyphens=False):
         note(f"[bold]{escape(line)}[/bold]")
+    if sum(natural[:-1]) + min(natural[-1], MIN_LAST) <= width:
+        _print_table(columns, rows)
+        return
     for row in rows:
         _print(row[0], width, 2)
         for column, cell in zip(columns[1:], row[1:], strict=True):
@@ -44,13 +43,12 @@ def print_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     note("")
 
 
-def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=escape(title) if title else None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    table.padding = (0, 2, 0, 0)
+    table = Table(box=box.SIMPLE_HEAD)
     last = len(columns) - 1
     for place, column in enumerate(columns):
         numbers = place > 0 and all(_NUMBER.fullmatch(row[place]) for row in rows)
@@ -63,10 +61,12 @@ def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str
 
 def _print(text: str, width: int, indent: int) -> None:
     """Write a paragraph; words are only broken where a line has no space at all."""
-    visible = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
-    indents = " " * indent, " " * (indent + 2)
-    lines = textwrap.wrap(
-        visible, width, initial_indent=indents[0], subsequent_indent=indents[1], break_on_hyphens=False
-    )
+    first, others = " " * indent, " " * (indent + 2)
+    lines = textwrap.wrap(_visible(text), width, initial_indent=first, subsequent_indent=others, break_on_hyphens=False)
     for line in lines or [""]:
         note(escape(line))
+
+
+def _visible(text: str) -> str:
+    """Show control characters before lines are broken, which would take them for spaces."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)

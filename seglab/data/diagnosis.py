@@ -56,7 +56,8 @@ def diagnose(raw_dir: Path) -> UnknownLayout:
         hint = "masks are missing, such as PNGs in `masks/` beside `images/`; `seglab predict` needs none"
     else:
         command = f"`seglab prepare {shlex.quote(str(raw_dir))} OUT --source NAME`"
-        hint = f"{command} names the layout, `seglab prepare --sources` lists all"
+        always = "photos in images/ and masks of the same names in masks/ are always understood"
+        hint = f"{command} names the layout, `seglab prepare --sources` lists all; {always}"
     message = f"`{raw_dir}` has no layout that seglab knows; it holds {_content(raw_dir, kinds)}"
     return UnknownLayout(message, hint, tuple(layout for _, layout in near))
 

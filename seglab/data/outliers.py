@@ -135,7 +135,8 @@ def _features(census: Census) -> Iterator[_Feature]:
     yield _Feature(census.touch, _stabilised, 0.05, _percents("share of the rim covered:"))
     yield _Feature(census.place[:, 0], np.asarray, 0.05, _percents("its centre from the top:"))
     yield _Feature(census.place[:, 1], np.asarray, 0.05, _percents("its centre from the left:"))
-    yield _Feature(census.outline, np.log, 0.1, _describe_outline)
+    outlined = np.where(census.outline > 0, census.outline, np.nan)  # what fills the picture has no outline
+    yield _Feature(outlined, np.log, 0.1, _describe_outline)
 
 
 def _stabilised(shares: Floats) -> Floats:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,8 +76,11 @@ def make_plan(
         UsageError: If the task is not known, or an option does not fit the source.
     """
     module, reason = (find_source(source), "") if source else recognise(raw_dir)
-    task = _chosen_task(task, module, reason)
+    task = _chosen_task(task, module, reason, raw_dir)
     _check_rules(rules, module)
+    if colours is not None and not getattr(module, "COLOURS", False):
+        hint = "leave --colours out; `--source folders` reads masks of colours"
+        raise UsageError(f"source `{module.NAME}` has no masks of colours", hint)
     if isinstance(colours, Path):
         colours = _read_colours(colours, task)
     stretched = grid.size_hw[0] if grid and grid.fit == "stretch" else None
@@ -96,12 +100,14 @@ def make_plan(
     return Plan(raw_dir, task, module.NAME, reason, jobs, options, findings, own_splits)
 
 
-def _chosen_task(task: Task | None, source: Source, reason: str) -> Task:
+def _chosen_task(task: Task | None, source: Source, reason: str, raw_dir: Path) -> Task:
     if task is not None:
         return task
     if source.TASK is None:
         offered = getattr(source, "TASKS", TASKS)
         hint = f"add `--task NAME`: {', '.join(offered)}, or a TOML file of your own"
+        if (raw_dir / "dataset.json").is_file():
+            hint = f"it is a prepared dataset already: `seglab inspect {shlex.quote(str(raw_dir))}`; else {hint}"
         why = f" ({reason})" if reason else ""
         raise UsageError(f"source `{source.NAME}` does not say what its masks mean{why}", hint)
     return TASKS[source.TASK]

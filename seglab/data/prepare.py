@@ -1,6 +1,7 @@
 """From photos and masks as somebody published them to a prepared dataset, or to the list of all that is wrong."""
 
 import difflib
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
@@ -156,13 +157,17 @@ def _check_arguments(
     shares: tuple[float, float],
 ) -> None:
     if not raw_dir.is_dir():
+        if raw_dir.is_file():
+            hint = f"unpack it first, such as with `{_unpacking(raw_dir)}`, and pass the folder"
+            raise DataError(f"`{raw_dir}` is a file, not a folder of photos and masks", hint)
         near = difflib.get_close_matches(raw_dir.name, [path.name for path in raw_dir.parent.glob("*/")], n=1)
         hint = f"did you mean `{raw_dir.parent / near[0]}`?" if near else "pass the folder that holds photos and masks"
         raise DataError(f"there is no folder `{raw_dir}`", hint)
     raw, out = raw_dir.resolve(), out_dir.resolve()
     if out.is_relative_to(raw) or raw.is_relative_to(out):
         message = f"`{out_dir}` and the source `{raw_dir}` lie in each other; sources are never written to"
-        raise UsageError(message, "choose a place beside the source")
+        beside = raw.with_name(f"{raw.name}-prepared")
+        raise UsageError(message, f"choose a place beside the source, such as `{beside}`")
     for name, value in (("--max-side", max_side), ("--size", size)):
         if value is not None and value < MIN_SIDE:
             hint = f"`{name} 512` is usual; without it the photos keep their size"
@@ -173,6 +178,14 @@ def _check_arguments(
     if fit == "pad" and size is None:
         raise UsageError("`--fit pad` says nothing without a size", "`--size PIXELS` brings everything to that square")
     assign_splits((), *shares)
+
+
+def _unpacking(path: Path) -> str:
+    """Return a command that unpacks an archive."""
+    quoted = shlex.quote(str(path))
+    if path.suffix.lower() == ".zip":
+        return f"unzip {quoted} -d {shlex.quote(path.stem)}"
+    return f"7z x {quoted}" if path.suffix.lower() == ".7z" else f"tar -xf {quoted}"
 
 
 def _convert_all(converter: Converter, plan: Plan, steps: Iterable[None], bar: Progress | None) -> list[Job]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seglab.data.problems import FOREIGN_IDS
-from seglab.data.sources import BadLabels
+from seglab.data.sources import SOURCES, BadLabels, find_source
 from seglab.errors import DataError
 from seglab.tasks import IGNORE, Task
 
@@ -80,9 +80,9 @@ def relabelling(source: str, names: Sequence[str], task: Task, merges: Sequence[
     known = "; or ".join(
         ", ".join(dict.fromkeys(way[name] for name in names if way[name] != UNLABELLED)) for way in ways
     )
-    raise DataError(
-        f"`{source}` has no labels for task `{task.name}`", f"it has those of a task with the classes {known}"
-    )
+    own = find_source(source).TASK if source in SOURCES else None
+    remedy = f"leave --task out, it is `{own}`" if own else "choose another --task"
+    raise DataError(f"`{source}` has no labels for task `{task.name}`", f"{remedy}; its classes are {known}")
 
 
 def _remark(names: Sequence[str], way: Mapping[str, str], task: Task, wanted: set[str]) -> str:

@@ -355,3 +355,23 @@ def test_a_task_without_pairs_has_no_sides(tmp_path):
     with DatasetWriter(tmp_path / "data", task, "test", {}) as writer:
         writer.add("a", "train", portrait(0)[0][:40, :50], block(0.3))
         assert inspect(writer.finish()).mirror == ()
+
+
+def test_a_class_that_fills_pictures_does_not_blind_the_search(tmp_path):
+    """A picture without outlines is no number on a scale of lengths, and must not make all others alike."""
+    task = Task("hands", ("none", "hand"))
+    with DatasetWriter(tmp_path / "data", task, "test", {}) as writer:
+        for number in range(40):
+            labels = np.zeros((40, 50), np.uint8)
+            labels[10:20, 10 : 20 + number % 5] = 1
+            if number == 7:
+                labels[:] = 1
+            if number == 9:
+                labels[::2] = 0
+                labels[1::4, ::2] = 1
+            writer.add(f"{number:02d}", "train", np.full((40, 50, 3), number, np.uint8), labels)
+        dataset = writer.finish()
+    found = {dataset.samples[outlier.position].id: outlier for outlier in inspect(dataset, workers=0).outliers}
+    assert found["07"].kind == "full"
+    assert found["09"].kind == "unlike"
+    assert all(np.isfinite(outlier.score) for outlier in found.values() if outlier.kind == "unlike")

@@ -79,6 +79,11 @@ def test_every_error_has_a_hint(file: str) -> None:
         (["--val", "0.9", "--test", "0.9"], "do not leave anything to train on", "--val 0.1 --test 0.1"),
         (["--fit", "pad"], "`--fit pad` says nothing without a size", "--size PIXELS"),
         (["--source", "helen"], "is not the `helen` layout", "without --source"),
+        (
+            ["--source", "human-segmentation", "--colours", "{tmp}/cat.toml"],
+            "has no masks of colours",
+            "leave --colours",
+        ),
         (["--source", "folder"], "no source is called `folder`", "`folders`"),
         (["--colours", "{tmp}/gone.toml"], "cannot read colour table", '`background = "#000000"`'),
         (["--colours", "{tmp}/broken.toml"], "cannot read colour table", '`background = "#000000"`'),
@@ -100,6 +105,32 @@ def test_prepare_says_what_to_try(
     output = capsys.readouterr().err
     assert message in output
     assert hint in output.partition("hint: ")[2]
+
+
+@pytest.mark.parametrize(
+    ("source", "out", "message", "hint"),
+    [
+        ("raw.zip", "out", "raw.zip` is a file, not a folder", "`unzip {tmp}/raw.zip -d raw`"),
+        ("raw.tar.gz", "out", "raw.tar.gz` is a file, not a folder", "`tar -xf {tmp}/raw.tar.gz`"),
+        ("rwa", "out", "there is no folder `{tmp}/rwa`", "did you mean `{tmp}/raw`?"),
+        ("raw", "raw/out", "lie in each other", "such as `{tmp}/raw-prepared`"),
+        ("made", "out", "does not say what its masks mean", "`seglab inspect {tmp}/made`; else add `--task NAME`"),
+        ("face", "out", "`helen` has no labels for task `clothes`", "leave --task out, it is `face`"),
+    ],
+)
+def test_folders_that_cannot_be_prepared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], source: str, out: str, message: str, hint: str
+) -> None:
+    put(tmp_path / "raw", 3)
+    for archive in ("raw.zip", "raw.tar.gz"):
+        (tmp_path / archive).write_bytes(b"PK")
+    synth(TASKS["person"], 2, (32, 32), tmp_path / "made", workers=0)
+    synth_original(TASKS["face"], 2, (32, 32), tmp_path / "face", workers=0)
+    task = () if source == "made" else ("--task", "clothes")
+    assert run("prepare", tmp_path / source, tmp_path / out, *task) in (2, 3)
+    output = capsys.readouterr().err
+    assert message.replace("{tmp}", str(tmp_path)) in output
+    assert hint.replace("{tmp}", str(tmp_path)) in output.partition("hint: ")[2]
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,9 @@ TITLE = "images/ with masks/ or labels/, or a.jpg beside a.png; also in train/, 
 TASK: str | None = None
 SIGNS: Final = (("images", "masks"), ("images", "labels"))
 
+COLOURS: Final = True
+"""Whether masks may be colours of a table."""
+
 PHOTO_DIR: Final = "images"
 MASK_DIRS: Final = ("masks", "labels")
 OTHERS: Final = "their classes cannot be known: --task says them, or --source pascal-part that it is that data set"

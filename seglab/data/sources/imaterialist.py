@@ -93,7 +93,8 @@ def scan(raw_dir: Path, options: SourceOptions) -> Scan:
     ids = class_ids(options.task, NAME)
     published = options.rules == "original"
     if published and options.size is None:
-        raise UsageError("--rules original works on a square grid", "add --size 768, which is the original's")
+        hint = "add `--size 768`, which is the original's, and leave `--fit pad` out"
+        raise UsageError("--rules original works on photos stretched to a square", hint)
     names, remark = _categories(raw_dir)
     classes = {category: garment_class(name) for category, name in names.items()}
     table = MaskTable(csv_path, {category for category, name in classes.items() if name is not None})

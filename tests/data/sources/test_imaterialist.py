@@ -442,10 +442,10 @@ def test_fifty_thousand_rows_are_streamed(tmp_path: Path) -> None:
 
 def test_options_that_cannot_be(tmp_path: Path) -> None:
     raw = put(tmp_path / "raw", [GOOD])
-    with pytest.raises(UsageError, match="works on a square grid") as caught:
+    with pytest.raises(UsageError, match="works on photos stretched to a square") as caught:
         prepare(raw, tmp_path / "out", rules="original")
     assert "--size 768" in caught.value.hint
-    with pytest.raises(UsageError, match="square grid"):
+    with pytest.raises(UsageError, match="stretched to a square"):
         prepare(raw, tmp_path / "out", rules="original", size=64, fit="pad")
     with pytest.raises(UsageError, match="no rules of source `imaterialist` is called `originals`") as caught:
         prepare(raw, tmp_path / "out", rules="originals", size=64)
