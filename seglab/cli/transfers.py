@@ -11,6 +11,11 @@ from seglab.cli.console import PLAIN_INTERVAL_S, escape, note, stderr
 
 __all__ = ["size_text", "transfer"]
 
+WIDE: Final = 76
+"""Columns of a terminal that has room for the bar and the speed too."""
+NARROW: Final = 50
+"""Columns below which there is only room for a share."""
+
 _UNITS: Final = ("bytes", "kB", "MB", "GB", "TB")
 
 
@@ -29,13 +34,29 @@ def transfer(what: str, total: int | None, done: int) -> Iterator[Callable[[int]
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield _Lines(what, total, done).advance
         return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        ProgressColumn,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+    from rich.table import Column
 
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
-        TextColumn("left"),
-    )  # fmt: skip
-    with Progress(*columns, console=stderr(), transient=True) as bar:
+    console = stderr()
+    columns: list[ProgressColumn | str] = [
+        TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+        TaskProgressColumn() if console.width < NARROW else DownloadColumn(),
+    ]
+    if console.width >= WIDE:
+        columns[1:1] = [BarColumn()]
+        columns += [TransferSpeedColumn()]
+    if console.width >= NARROW:
+        columns += [TimeRemainingColumn(), TextColumn("left")]
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(escape(what), total=total, completed=done)
         yield lambda num_bytes: bar.update(task, advance=num_bytes)
 

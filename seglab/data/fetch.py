@@ -101,7 +101,7 @@ def fetch(
     transfer = Transfer(policy or Policy(), meter, lambda num_bytes: _need_room(dir, num_bytes), say)
     with (
         StagedDir(dir, lambda there: _check_replaceable(row, there, force)) as staged,
-        _in_good_order(row, downloads_dir, own_archive=from_path is None),
+        _in_good_order(row, downloads_dir, from_path),
     ):
         if from_path is not None:
             obtained = take_given(row, from_path, transfer)
@@ -182,13 +182,15 @@ def plan(
 
 
 @contextlib.contextmanager
-def _in_good_order(row: Row, downloads_dir: Path, *, own_archive: bool) -> Iterator[None]:
+def _in_good_order(row: Row, downloads_dir: Path, from_path: Path | None) -> Iterator[None]:
     """Keep what is worth keeping when the block ends badly: a part, a whole archive, but none that was refused."""
     try:
         yield
-    except ArchiveError:
-        if own_archive:
-            shutil.rmtree(downloads_dir, ignore_errors=True)
+    except ArchiveError as error:
+        if from_path is not None:
+            message = error.message.replace("the archive", f"the archive `{from_path}`", 1)
+            raise ArchiveError(message, error.hint) from error
+        shutil.rmtree(downloads_dir, ignore_errors=True)
         raise
     except OSError as error:
         raise DataError(f"cannot read or write: {error}", "check the permissions and the disk") from error
@@ -285,6 +287,8 @@ def _need_room(dir: Path, num_bytes: int) -> None:
 
 
 def _megabytes(num_bytes: int) -> str:
+    if num_bytes >= 10_000_000_000:
+        return f"{num_bytes / 1e9:,.1f} GB"
     return f"{num_bytes / 1e6:,.{0 if num_bytes >= 10_000_000 else 1}f} MB"
 
 

@@ -59,14 +59,14 @@ def test_a_connection_that_breaks_is_resumed_where_it_broke(site, get, waits):
 
 
 def test_it_gives_up_after_so_many_tries_and_keeps_the_part(site, get, part_path, waits):
-    url = site.put("/a.zip", DATA, *[truncate(1_000)] * 3)
-    with pytest.raises(NetworkError, match=r"closed after 3000 of \d+ bytes \(3 tries\)"):
+    url = site.put("/a.zip", DATA, *[truncate(2_000)] * 3)
+    with pytest.raises(NetworkError, match=r"closed after 6000 of \d+ bytes \(3 tries\)"):
         get(url)
-    assert part_path.read_bytes() == DATA[:3_000]
+    assert part_path.read_bytes() == DATA[:6_000]
     assert len(waits) == 2
     assert waits[1] > waits[0]
     assert get(url) == DATA
-    assert site.asked("/a.zip")[-1]["Range"] == "bytes=3000-"
+    assert site.asked("/a.zip")[-1]["Range"] == "bytes=6000-"
 
 
 def test_tries_that_get_further_are_not_counted(site, get):
@@ -184,6 +184,23 @@ def test_a_redirect_to_something_that_is_no_web_address_is_not_followed(site, ge
         f"`127.0.0.1` redirects to a `{scheme}:` address, which is refused: only http and https are followed"
     )
     assert len(site.requests) == 1
+
+
+@pytest.mark.parametrize("place", ["http://[", "http://" + "a" * 70 + ".example/x", "http://127.0.0.1:99999999/"])
+def test_a_redirect_to_what_is_no_address_is_an_error(site, get, waits, place):
+    with pytest.raises(NetworkError):
+        get(site.put("/a.zip", b"", *[redirect(place)] * 3))
+
+
+def test_a_redirect_to_nowhere_is_said(site, get):
+    with pytest.raises(NetworkError, match=r"answers 302 \(a redirect that does not say where to\)"):
+        get(site.put("/a.zip", b"", status(302)))
+
+
+@pytest.mark.parametrize("num_bytes", [0, 1, 500])
+def test_a_connection_that_breaks_within_the_first_bytes_is_tried_again(site, get, num_bytes):
+    assert get(site.put("/a.zip", DATA, truncate(num_bytes))) == DATA
+    assert f"the connection was closed after {num_bytes} of {len(DATA)} bytes" in get.said[0]
 
 
 def test_a_redirect_from_https_to_http_is_not_followed():

@@ -159,6 +159,7 @@ GOOD = "kind = 'dataset'\ntitle = 'x'\nsources = [{ url = 'https://a.example/a.z
         ),
         ("[x]\n" + GOOD + "commercial = true", "`commercial` is one of yes, no, unclear, not `True`"),
         ("[x]\n" + GOOD + "bytes = 1.5", "`bytes` is a whole number, not `1.5`"),
+        ("[x]\n" + GOOD.replace("a.example", "me:s3cr3t@a.example"), "`url` holds a login before its `@`"),
         ("[x", "is not TOML: .*end of document"),
         ("[x]\n" + GOOD + "[x]\n" + GOOD, "is not TOML: .*line 5"),
         ("x = " + "[" * 3000, "is not TOML"),
@@ -170,6 +171,7 @@ def test_a_wrong_row_is_named_with_its_reason(tmp_path, text, words):
     with pytest.raises(DataError, match=words) as caught:
         load_registry(path)
     assert "own.toml" in caught.value.message
+    assert "s3cr3t" not in caught.value.message
     assert "row `" in caught.value.message or "is not TOML" in caught.value.message
     assert "`seglab fetch --help` shows a whole row" in caught.value.hint
 

@@ -1,6 +1,7 @@
 """What a user sees of bytes on their way."""
 
 import io
+import re
 import sys
 import time
 from types import SimpleNamespace
@@ -69,3 +70,24 @@ def test_a_terminal_shows_size_speed_and_the_time_left(monkeypatch, total):
     assert "helen [7z]" in shown
     assert "left" in shown
     assert ("5.0/10.0 MB" in shown) == bool(total)
+
+
+@pytest.mark.parametrize(("columns", "words"), [(120, "━"), (80, "━"), (60, "left"), (40, "%"), (20, "%")])
+def test_no_line_of_a_narrow_terminal_is_broken(monkeypatch, columns, words):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with transfer("drive.google.com", 800_000, 0) as advance:
+        for _ in range(4):
+            advance(100_000)
+            time.sleep(0.06)
+    frames = re.split(r"[\r\n]", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue()))
+    shown = [frame for frame in frames if frame.strip()]
+    assert any(words in frame for frame in shown)
+    assert all(frame.startswith("drive.google") for frame in shown)
+    assert max(len(frame.rstrip()) for frame in shown) <= columns

@@ -129,6 +129,9 @@ def _open(url: str, policy: Policy, offset: int, known: _Known | None) -> http.c
         raise _unreachable(url, error.reason) from None
     except (OSError, http.client.HTTPException) as error:
         raise _unreachable(url, error) from None
+    except ValueError:  # of a redirect, or a host's name that cannot be one
+        host = urlsplit(url).hostname
+        raise NetworkError(f"`{host}` cannot be asked, or redirects to what is no address") from None
     return response
 
 
@@ -199,6 +202,8 @@ def _refused(order: Order, error: urllib.error.HTTPError) -> Exception:
     if "infinite loop" in str(error.reason).replace("\n", " "):
         return NetworkError(f"`{host}` redirects in a circle, or too often")
     meaning = {401: " (a login is needed)", 403: " (not allowed)", 404: " (not there)", 410: " (gone)"}.get(code, "")
+    if code in (301, 302, 303, 307, 308):
+        meaning = " (a redirect that does not say where to)"
     return NetworkError(f"`{host}` answers {code}{meaning}")
 
 
@@ -254,8 +259,8 @@ def _head(order: Order, response: http.client.HTTPResponse) -> bytes:
     head = b""
     while len(head) < HEAD_BYTES and (chunk := _read(order, response)):
         head += chunk
-    if not head and response.length:
-        raise Passing("the connection was closed before the first byte")
+    if len(head) < HEAD_BYTES and response.length:
+        raise Passing(f"the connection was closed after {len(head)} of {len(head) + response.length} bytes")
     why = refusal(head, archive=order.archive, name=order.name)
     if why:
         raise NetworkError(f"`{urlsplit(response.url or order.url).hostname}` sent {why}")

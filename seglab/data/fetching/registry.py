@@ -236,6 +236,8 @@ def _check_ref(way: str, ref: str) -> None:
         parts = urlsplit(ref)
     except ValueError:
         parts = urlsplit("")
+    if "@" in parts.netloc:
+        raise _Wrong(f"`{way}` holds a login before its `@`, which would be written down with the data")
     if way in ("url", "page") and not (parts.scheme in ("http", "https") and parts.hostname):
         raise _Wrong(f"`{way}` is an http or https address, not `{ref}`")
     if way in ("drive", "drive-folder") and not re.fullmatch(r"[\w-]{10,}", ref):
