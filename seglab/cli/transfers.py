@@ -49,7 +49,7 @@ def transfer(what: str, total: int | None, done: int) -> Iterator[Callable[[int]
     console = stderr()
     columns: list[ProgressColumn | str] = [
         TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
-        TaskProgressColumn() if console.width < NARROW else DownloadColumn(),
+        TaskProgressColumn(table_column=Column(min_width=4)) if console.width < NARROW else DownloadColumn(),
     ]
     if console.width >= WIDE:
         columns[1:1] = [BarColumn()]
