@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from seglab.config import TrainConfig
 from seglab.errors import UsageError
 from seglab.files import write_text
+from seglab.strengths import Strengths
 
 if TYPE_CHECKING:
     from seglab.device import Device
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["CONFIG", "Demo", "demo"]
 
 CONFIG: Final = TrainConfig(
-    model="unet-light", size=128, epochs=16, batch_size=8, lr=4e-3, ema=0.98, augment=0.5, val_every=16
+    model="unet-light", size=128, epochs=16, batch_size=8, lr=4e-3, ema=0.98, augment=Strengths.uniform(0.5), val_every=16
 )
 """How the toy is trained: half a minute on two CPU cores."""
 

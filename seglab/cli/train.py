@@ -2,6 +2,7 @@
 
 import re
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,14 +21,24 @@ if TYPE_CHECKING:
 
 __all__ = ["Display", "train"]
 
-DEFAULT = TrainConfig()
+FIELDS = frozenset(field.name for field in fields(TrainConfig))
 
 
 def _option(name: str, help: str, metavar: str) -> Any:
-    """Return the option of a field; its default is shown, but None is passed, so that a recipe can set it."""
-    return typer.Option(
-        f"--{name.replace('_', '-')}", help=help, metavar=metavar, show_default=str(getattr(DEFAULT, name))
-    )
+    """Return the option of a field; None is passed by default, so that a recipe can set it."""
+    return typer.Option(f"--{name.replace('_', '-')}", help=help, metavar=metavar, show_default="the recipe's")
+
+
+def _list_recipes(wanted: bool) -> None:
+    if not wanted:
+        return
+    from seglab.training.recipe import describe_recipe, recipe_names
+
+    names = recipe_names()
+    width = max(map(len, names))
+    for name in names:
+        typer.echo(f"{name:{width}}  {describe_recipe(name)}")
+    raise typer.Exit
 
 
 def train(
@@ -39,14 +50,52 @@ def train(
         typer.Option("--out", "-o", help="The run directory.", metavar="RUN", show_default="runs/TASK-MODEL-DATE-TIME"),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option("--recipe", help="A shipped recipe, or a TOML file of settings.", metavar="NAME|FILE")
+        str | None,
+        typer.Option(
+            "--recipe",
+            help="A shipped recipe, or a TOML file of settings.",
+            metavar="NAME|FILE",
+            show_default="the task's best for the device",
+        ),
     ] = None,
+    recipes: Annotated[
+        bool,
+        typer.Option("--recipes", help="List the shipped recipes and exit.", callback=_list_recipes, is_eager=True),
+    ] = False,
     model: Annotated[str | None, _option("model", "A model of the zoo.", "NAME")] = None,
+    init: Annotated[
+        str | None, _option("init", "Start with the tensors of a model that fit; of a checkpoint, too.", "MODEL|FILE")
+    ] = None,
+    encoder_weights: Annotated[
+        str | None, _option("encoder_weights", "Start the encoder with published weights.", "auto|none|NAME|FILE")
+    ] = None,
+    accept_noncommercial: Annotated[
+        bool, typer.Option("--accept-noncommercial", help="Start with weights that forbid commercial use, too.")
+    ] = False,
     size: Annotated[int | None, _option("size", "Side of the model's grid in pixels.", "N")] = None,
     epochs: Annotated[int | None, _option("epochs", "Passes over the training split.", "N")] = None,
     batch_size: Annotated[int | None, _option("batch_size", "Samples a step.", "N")] = None,
     lr: Annotated[float | None, _option("lr", "Peak learning rate.", "X")] = None,
-    augment: Annotated[float | None, _option("augment", "Strength of the augmentation; 0 none.", "X")] = None,
+    steps: Annotated[int | None, _option("steps", "Steps in all, instead of epochs.", "N")] = None,
+    optimizer: Annotated[str | None, _option("optimizer", "adamw, adam or sgd.", "NAME")] = None,
+    schedule: Annotated[
+        str | None, _option("schedule", "cosine, onecycle, poly, exponential or constant.", "NAME")
+    ] = None,
+    class_weights: Annotated[
+        str | None, _option("class_weights", "auto, none, or numbers: 1,1.5,1.5,1.5.", "WEIGHTS")
+    ] = None,
+    patience: Annotated[
+        int | None, _option("patience", "End after so many validations without a better score; 0 never.", "N")
+    ] = None,
+    freeze_encoder: Annotated[
+        bool | None,
+        typer.Option(
+            "--freeze-encoder/--train-encoder", help="Leave the encoder as it is.", show_default="the recipe's"
+        ),
+    ] = None,
+    augment: Annotated[
+        str | None, _option("augment", "none, light, standard, strong, or a number: 1 is standard.", "X")
+    ] = None,
     metric: Annotated[str | None, _option("metric", "The best weights by this metric are kept.", "NAME")] = None,
     seed: Annotated[int | None, _option("seed", "Seed of everything drawn at random.", "N")] = None,
     set: Annotated[
@@ -73,15 +122,19 @@ def train(
 
     [bold]seglab train --task person --data prepared/person --out runs/a --resume --time-limit 15m[/bold]
 
-    Flags override the recipe, the recipe overrides the defaults. Ctrl-C saves and says how to go on. With --resume and
-    --out, a run that is there is continued, and one that is finished is left alone.
+    Flags override the recipe. Without --recipe it is the task's best for the device; --recipes lists them. Ctrl-C
+    saves and says how to go on. With --resume and --out, a run that is there is continued, and one that is finished is
+    left alone.
 
     The learning rate falls over the epochs; with --time-limit over the time, if that is over sooner. The last
     validation and the graph come on top of the time.
     """
-    flags = {name: value for name, value in locals().items() if name in DEFAULT.to_dict() and value is not None}
+    flags = {name: value for name, value in locals().items() if name in FIELDS and value is not None}
     limit_s = None if time_limit is None else _seconds(time_limit)
-    result = _run(_run_dir(run, out, resume), task, data, recipe, [*(set or [])], flags, resume, limit_s, graph, device)
+    result = _run(
+        _run_dir(run, out, resume), task, data, recipe, [*(set or [])], flags, resume, limit_s, graph, device,
+        accept_noncommercial,
+    )  # fmt: skip
     _summarise(result)
     if json:
         print_json(result.to_dict())
@@ -98,17 +151,20 @@ def _run(
     time_limit_s: float | None,
     graph: bool | None,
     device: str | None,
+    accept_noncommercial: bool,
 ) -> "RunResult":
     from contextlib import ExitStack
 
     from seglab.data.manifest import open_dataset
     from seglab.device import choose_device
     from seglab.tasks import Task, load_task
-    from seglab.training.recipe import configure, load_recipe, parse_settings
+    from seglab.training.recipe import configure, default_recipe, load_recipe, parse_settings
 
     there = _settings_of(run_dir) if resume and run_dir is not None else None
-    layers = [load_recipe(recipe) if recipe else {}, parse_settings(settings), flags]
-    config = configure(there.config if there else TrainConfig(), *layers)
+    named = load_recipe(recipe) if recipe else None
+    command = {**parse_settings(settings), **_read_flags(flags)}
+    base = there.config if there else TrainConfig()
+    config = configure(base, command, recipe=named)  # tells what is wrong before data and device are looked at
     data_dir = data or (there.data_dir if there else None)
     if data_dir is None or (task_name is None and there is None):
         raise UsageError(
@@ -116,6 +172,8 @@ def _run(
         )
     task = Task.from_dict(there.task) if there and task_name is None else load_task(task_name or "")
     dataset, chosen = open_dataset(data_dir), choose_device(device)
+    if there is None and named is None:
+        config = configure(base, command, recipe=load_recipe(default_recipe(task.name, chosen.kind)))
     run_dir = run_dir or Path("runs") / f"{task.name}-{config.model}-{time.strftime('%Y%m%d-%H%M%S')}"
     from seglab.training.loop import train as run
 
@@ -124,7 +182,26 @@ def _run(
             config, dataset, run_dir, chosen, task=task, resume=resume, watcher=Display(stack),
             time_limit_s=time_limit_s or (there.time_limit_s if there else None),
             graph=graph if graph is not None else there.graph if there else True,
+            accept_noncommercial=accept_noncommercial,
         )  # fmt: skip
+
+
+def _read_flags(flags: dict[str, Any]) -> dict[str, Any]:
+    """Return flags whose text stands for something else as what they stand for."""
+    read = dict(flags)
+    for name in {"augment", "class_weights"} & set(flags):
+        read[name] = _numbers(flags[name])
+    if isinstance(read.get("augment"), list):
+        (read["augment"],) = read["augment"] if len(read["augment"]) == 1 else (flags["augment"],)
+    return read
+
+
+def _numbers(text: str) -> str | list[float]:
+    """Return the numbers of a text with commas, or the text if it is none."""
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        return text
 
 
 def _run_dir(run: str | None, out: Path | None, resume: bool) -> Path | None:

@@ -6,7 +6,7 @@ uninterrupted one sees. The geometry is one affine warp, so a pixel is interpola
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import cv2
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from seglab.config import Preprocess
 from seglab.data.geometry import fit_image, fit_labels, place
 from seglab.data.images import encode_jpeg, read_photo, resize_image
+from seglab.strengths import Strengths
 from seglab.tasks import IGNORE
 
 __all__ = ["Augmentation", "Warp", "mirror_labels", "warp_sample"]
@@ -49,16 +50,15 @@ class Warp:
 class Augmentation:
     """The random views of a run.
 
-    Strength scales every range and probability; at 0 only the flip is left, and without it a view is exactly what
-    :func:`seglab.data.geometry.fit_image` and :func:`~seglab.data.geometry.fit_labels` give.
+    Without strength and flip a view is exactly what :func:`seglab.data.geometry.fit_image` and
+    :func:`~seglab.data.geometry.fit_labels` give.
     """
 
     preprocess: Preprocess
     mirror: tuple[int, ...]
     """:meth:`seglab.tasks.Task.mirror_permutation` of the task."""
-    strength: float = 1.0
-    hflip: float = 0.5
-    """Probability of a left-right flip."""
+    strengths: Strengths = field(default_factory=Strengths)
+    """How far a view may be from the photo."""
     seed: int = 0
 
     def __call__(self, image: Pixels, labels: Pixels, *, epoch: int, index: int) -> tuple[Pixels, Pixels]:
@@ -73,13 +73,12 @@ class Augmentation:
             index: Number of the sample.
         """
         rng = np.random.default_rng([self.seed, epoch, index])
-        flip = rng.random() < self.hflip
-        warp = _draw_warp(rng, self.strength)
-        pixels, grid_labels = warp_sample(image, labels, self.preprocess, warp)
-        if self.strength > 0:
-            pixels = _recolour(pixels, rng, self.strength)
-            _cut_out(pixels, grid_labels, rng, self.strength)
-            pixels = _degrade(pixels, rng, self.strength)
+        flip = rng.random() < self.strengths.hflip
+        pixels, grid_labels = warp_sample(image, labels, self.preprocess, _draw_warp(rng, self.strengths))
+        if self.strengths.photometric > 0:
+            pixels = _recolour(pixels, rng, self.strengths.photometric)
+        _cut_out(pixels, grid_labels, rng, self.strengths.cutout)
+        pixels = _degrade(pixels, rng, self.strengths)
         if flip:
             pixels = np.ascontiguousarray(pixels[:, ::-1])
             grid_labels = mirror_labels(grid_labels, self.mirror)
@@ -137,18 +136,17 @@ def warp_sample(image: Pixels, labels: Pixels, preprocess: Preprocess, warp: War
     return pixels, grid_labels
 
 
-def _draw_warp(rng: np.random.Generator, strength: float) -> Warp:
-    zoom, aspect, angle, shift_y, shift_x = rng.uniform(-1, 1, 5) * min(strength, 3.0)
-    if strength == 0:
-        return Warp()
+def _draw_warp(rng: np.random.Generator, strengths: Strengths) -> Warp:
+    limits = (strengths.scale, strengths.aspect, strengths.rotate, strengths.shift, strengths.shift)
+    zoom, aspect, angle, shift_y, shift_x = rng.uniform(-1, 1, 5) * np.minimum(limits, 3.0)
     zoom = math.exp((0.5 if zoom > 0 else 0.4) * zoom)
     # The view moves as far as it can without losing the photo, and a little further.
-    slack = abs(1 - 1 / zoom) / 2 + 0.05 * min(strength, 3.0)
+    slack = abs(1 - 1 / zoom) / 2 + 0.05 * min(strengths.shift, 3.0)
     clipped_y, clipped_x = np.clip((shift_y, shift_x), -1, 1)
     return Warp(
         zoom=zoom,
         aspect=math.exp(0.18 * aspect),
-        angle=math.radians(15) * angle,
+        angle=math.radians(15) * float(angle),
         shift_y=float(clipped_y) * slack,
         shift_x=float(clipped_x) * slack,
     )
@@ -211,9 +209,10 @@ def _cut_out(pixels: Pixels, labels: Pixels, rng: np.random.Generator, strength:
     labels[window] = IGNORE
 
 
-def _degrade(pixels: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
+def _degrade(pixels: Pixels, rng: np.random.Generator, strengths: Strengths) -> Pixels:
     """Blur, add noise or compress, each now and then."""
-    blur, noise, jpeg = rng.random(3) < min(0.12 * strength, 0.5)
+    limits = np.array([strengths.blur, strengths.noise, strengths.jpeg])
+    blur, noise, jpeg = rng.random(3) < np.minimum(0.12 * limits, 0.5)
     if blur:
         sigma = rng.uniform(0.3, 1.2) * max(pixels.shape) / 256
         blurred: Any = cv2.GaussianBlur(pixels, (0, 0), max(sigma, 0.2))

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from seglab.config import Preprocess, TrainConfig
 from seglab.data.augment import Augmentation
+from seglab.data.edges import edges_from_labels
 from seglab.data.geometry import place
 from seglab.data.images import read_labels, read_photo, resize_image, resize_labels
 from seglab.device import num_threads
@@ -41,6 +42,9 @@ class Batch:
     pixels_BHWC: Pixels
     labels_BHW: Pixels
     ids: tuple[str, ...]
+    edges_BHW: Pixels | None = None
+    """Outlines of people, or of classes where people are not told apart (see :mod:`seglab.data.edges`): 0, 1, and 255
+    where unknown. None if nobody asked for them."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -57,21 +61,30 @@ class TrainingSamples:
         split: The name of a split.
         preprocess: The model's grid.
         cache_bytes: The most memory to use; by default :data:`CACHE_BYTES`, or a quarter of the machine's if less.
+        edges: Whether batches shall have outlines.
 
     Raises:
         DataError: If the split is empty.
     """
 
     def __init__(
-        self, dataset: "Dataset", split: str, preprocess: Preprocess, *, cache_bytes: int | None = None
+        self,
+        dataset: "Dataset",
+        split: str,
+        preprocess: Preprocess,
+        *,
+        cache_bytes: int | None = None,
+        edges: bool = False,
     ) -> None:
         self.dataset = dataset
         self.preprocess = preprocess
+        self.edges = edges
         self.samples: Sequence[Sample] = dataset.split(split)
         limit = _default_cache_bytes() if cache_bytes is None else cache_bytes
         shapes = [_kept_hw(sample.size_hw, preprocess) for sample in self.samples]
         self.is_cached = sum(4 * height * width for height, width in shapes) <= limit
         self._cache: dict[int, tuple[Pixels, Pixels]] = {}
+        self._people_cache: dict[int, Pixels] = {}
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -88,6 +101,30 @@ class TrainingSamples:
             if self.is_cached:
                 self._cache[index] = cached
         return cached
+
+    def load_people(self, index: int) -> Pixels | None:
+        """Return who each pixel of a sample belongs to (HW uint8), as large as what :meth:`load` returns.
+
+        None if it is not known. May be called from several threads.
+
+        Raises:
+            DataError: If the file cannot be read; it is named.
+        """
+        sample = self.samples[index]
+        path = self.dataset.people_path(sample)
+        if path is None or index in self._people_cache:
+            return self._people_cache.get(index)
+        try:
+            people = read_labels(path)
+        except (DataError, OSError) as error:
+            redo = f"mend the file, or make `{self.dataset.dir}` again"
+            raise DataError(f"cannot train on `{path}`: {error}", redo) from error
+        if people.shape != sample.size_hw:
+            raise DataError(f"`{path}` is not as large as its photo", f"make `{self.dataset.dir}` again")
+        people = resize_labels(people, _kept_hw(sample.size_hw, self.preprocess))
+        if self.is_cached:
+            self._people_cache[index] = people
+        return people
 
     def _read(self, sample: "Sample") -> tuple[Pixels, Pixels]:
         image_path, label_path = self.dataset.image_path(sample), self.dataset.label_path(sample)
@@ -136,7 +173,7 @@ def epoch_batches(
 
     Args:
         samples: The training split.
-        config: ``batch_size``, ``augment``, ``hflip`` and ``seed`` matter here.
+        config: ``batch_size``, ``augment`` and ``seed`` matter here.
         epoch: Number of the epoch; decides order and augmentation.
         start_step: Steps of the epoch to leave out, as they are done already.
         workers: Threads; by default as many as there are usable CPUs, 0 for none.
@@ -147,8 +184,7 @@ def epoch_batches(
     augmentation = Augmentation(
         samples.preprocess,
         samples.dataset.task.mirror_permutation(),
-        strength=config.augment,
-        hflip=config.hflip,
+        strengths=config.augment,
         seed=config.seed,
     )
     steps = plan_epoch(len(samples), config.batch_size, seed=config.seed, epoch=epoch)[start_step:]
@@ -158,11 +194,29 @@ def epoch_batches(
 
 def _make_batch(samples: TrainingSamples, augmentation: Augmentation, epoch: int, indices: Indices) -> Batch:
     views = [augmentation(*samples.load(index), epoch=epoch, index=index) for index in indices.tolist()]
+    edges_BHW = None
+    if samples.edges:
+        ids = [_people_view(samples, augmentation, epoch, index) for index in indices.tolist()]
+        pairs = zip(ids, views, strict=True)
+        edges_BHW = np.stack([edges_from_labels(labels if people is None else people) for people, (_, labels) in pairs])
     return Batch(
         np.stack([pixels for pixels, _ in views]),
         np.stack([labels for _, labels in views]),
         tuple(samples.samples[index].id for index in indices.tolist()),
+        edges_BHW,
     )
+
+
+def _people_view(samples: TrainingSamples, augmentation: Augmentation, epoch: int, index: int) -> Pixels | None:
+    """Return who each pixel of a view belongs to, the ids in any order; None if it is not known.
+
+    A view depends on (seed, epoch, index) only, so the same view is taken of people as of classes. A flip exchanges
+    ids as if they were classes, one for one, which moves no outline.
+    """
+    people = samples.load_people(index)
+    if people is None:
+        return None
+    return augmentation(samples.load(index)[0], people, epoch=epoch, index=index)[1]
 
 
 def _kept_hw(source_hw: tuple[int, int], preprocess: Preprocess) -> tuple[int, int]:

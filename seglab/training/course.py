@@ -28,7 +28,7 @@ class Course:
     seconds: float = 0.0
     """Time spent, all parts of the run together."""
     stopped: str = ""
-    """Why the run is finished: ``epochs``, ``time limit`` or ``patience``; empty while it is not."""
+    """Why the run is finished: ``epochs``, ``steps``, ``time limit`` or ``patience``; empty while it is not."""
 
     def is_better(self, score: float | None) -> bool:
         """Tell whether weights of some score are to be kept instead of the best so far."""

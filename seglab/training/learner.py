@@ -4,6 +4,7 @@ Legend: B batch, C channels, K classes, H W model grid.
 """
 
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
@@ -14,12 +15,11 @@ from seglab.config import Preprocess, TrainConfig
 from seglab.data.loader import Batch
 from seglab.errors import DataError, DeviceError
 from seglab.training.average import AveragedWeights
-from seglab.training.losses import weighted_loss
+from seglab.training.losses import Criterion
+from seglab.training.optimizer import Optimizer, encoder_of
 
-__all__ = ["PARTS", "Learner", "NonFiniteError"]
+__all__ = ["Learner", "NonFiniteError"]
 
-PARTS: Final = ("loss", "ce", "dice", "aux", "grad_norm")
-"""What :attr:`Learner.totals` sums up, in its order."""
 CHECK_EVERY: Final = 16
 """Steps between looks at the loss on a GPU: each look waits for it."""
 
@@ -36,9 +36,21 @@ class Learner:
         config: The run's settings.
         preprocess: How pixels become the network's input.
         device: Where to train.
+        class_weights: What ``config.class_weights`` came to for the task; None for 1.
+
+    Raises:
+        UsageError: If the configuration asks something of the network's encoder, and it has none.
     """
 
-    def __init__(self, network: nn.Module, config: TrainConfig, preprocess: Preprocess, device: torch.device) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        config: TrainConfig,
+        preprocess: Preprocess,
+        device: torch.device,
+        *,
+        class_weights: Sequence[float] | None = None,
+    ) -> None:
         self.config = config
         self.device = device
         self.mixed = _use_bf16(config.precision, device)
@@ -46,11 +58,13 @@ class Learner:
         self.layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
         self.network = network.to(device, memory_format=self.layout)  # type: ignore[call-overload]
         self.average = AveragedWeights(self.network) if config.ema else None
-        self.optimizer = torch.optim.AdamW(
-            _parameter_groups(self.network, config.weight_decay), lr=config.lr, fused=device.type in ("cpu", "cuda")
-        )
-        self.totals = torch.zeros(len(PARTS), dtype=torch.float64)
-        """Sums of :data:`PARTS` over the images of the epoch so far."""
+        self._frozen = encoder_of(self.network).requires_grad_(False) if config.freeze_encoder else None
+        self.optimizer = Optimizer(self.network, config)
+        self.criterion = Criterion(config, class_weights)
+        self.parts = ("loss", *self.criterion.names, "aux", "grad_norm")
+        """What :attr:`totals` sums up, in its order."""
+        self.totals = torch.zeros(len(self.parts), dtype=torch.float64)
+        """Sums of :attr:`parts` over the images of the epoch so far."""
         self.num_images = 0
         """Images of the epoch so far."""
         self.last_loss = math.nan
@@ -63,7 +77,7 @@ class Learner:
         """The network to validate and save: the average, if there is one."""
         return self.average.network if self.average else self.network
 
-    def step(self, batch: Batch, *, rate: float, seed: int, decay: float) -> None:
+    def step(self, batch: Batch, *, rate: float, seed: int, decay: float, momentum: float | None = None) -> None:
         """Learn from one batch.
 
         Args:
@@ -71,6 +85,7 @@ class Learner:
             rate: Learning rate of this step.
             seed: Seeds what the network draws (dropout).
             decay: Decay of the moving average.
+            momentum: Momentum of this step, if the schedule changes it.
 
         Raises:
             NonFiniteError: If the loss or the gradient is infinite or NaN; the samples are named. On a GPU that may
@@ -78,23 +93,17 @@ class Learner:
         """
         torch.manual_seed(seed)
         self.network.train()
+        if self._frozen is not None:
+            self._frozen.eval()
         image_BCHW, labels_BHW = self._to_device(batch)
         with self._autocast():
             outputs = self.network(image_BCHW)
-        loss, parts = weighted_loss(
-            outputs,
-            labels_BHW,
-            ce_weight=self.config.ce_weight,
-            dice_weight=self.config.dice_weight,
-            aux_weight=self.config.aux_weight,
-        )
-        self.optimizer.zero_grad(set_to_none=True)
+        loss, parts = self.criterion(outputs, self.criterion.truth(labels_BHW, outputs[0].shape[1], self._edges(batch)))
+        self.network.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         parameters = list(self.network.parameters())
         parts["grad_norm"] = nn.utils.clip_grad_norm_(parameters, self.config.clip or math.inf)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
+        self.optimizer.step(rate, momentum)
         if self.average:
             self.average.update(self.network, decay)
         self._account(parts, batch)
@@ -119,13 +128,10 @@ class Learner:
             self.last_loss = values[0].item()
 
     def means(self) -> dict[str, float]:
-        """Return the means of :data:`PARTS` over the images of the epoch so far; parts that are not used are absent."""
+        """Return the means of :attr:`parts` over the images of the epoch so far, ``aux`` only if there is any."""
         self.check()
-        present = {"loss", "grad_norm"}
-        present |= {"ce"} if self.config.ce_weight else set()
-        present |= {"dice"} if self.config.dice_weight else set()
-        sums = dict(zip(PARTS, (self.totals / max(self.num_images, 1)).tolist(), strict=True))
-        return {name: value for name, value in sums.items() if name in present or value}
+        means = dict(zip(self.parts, (self.totals / max(self.num_images, 1)).tolist(), strict=True))
+        return {name: value for name, value in means.items() if name != "aux" or value}
 
     def begin_epoch(self) -> None:
         """Forget the sums of the epoch before."""
@@ -139,7 +145,7 @@ class Learner:
         return {
             "network": self.network.state_dict(),
             "average": self.average.state_dict() if self.average else None,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.optimizer.torch.state_dict(),
             "totals": self.totals.tolist(),
             "num_images": self.num_images,
         }
@@ -149,16 +155,19 @@ class Learner:
         self.network.load_state_dict(state["network"])
         if self.average:
             self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.torch.load_state_dict(state["optimizer"])
         self.totals = torch.tensor(state["totals"], dtype=torch.float64)
         self.num_images = state["num_images"]
 
     def _account(self, parts: dict[str, Tensor], batch: Batch) -> None:
         zero = parts["loss"].new_zeros(())
-        values = torch.stack([parts.get(name, zero).detach().float() for name in PARTS])
+        values = torch.stack([parts.get(name, zero).detach().float() for name in self.parts])
         self._unchecked.append((values, batch.ids))
         if self.device.type == "cpu" or len(self._unchecked) >= CHECK_EVERY:
             self.check()
+
+    def _edges(self, batch: Batch) -> Tensor | None:
+        return None if batch.edges_BHW is None else torch.from_numpy(batch.edges_BHW).to(self.device)
 
     def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
         pixels_BHWC, labels_BHW = torch.from_numpy(batch.pixels_BHWC), torch.from_numpy(batch.labels_BHW)
@@ -171,14 +180,6 @@ class Learner:
 
     def _autocast(self) -> AbstractContextManager[object]:
         return torch.autocast(self.device.type, torch.bfloat16) if self.mixed else nullcontext()
-
-
-def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Exempt biases and normalisation from the decay: everything with one dimension."""
-    matrices = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-    vectors = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
 
 
 def _use_bf16(precision: str, device: torch.device) -> bool:

@@ -44,6 +44,7 @@ def train(
     graph: bool = True,
     workers: int | None = None,
     watcher: Watcher | None = None,
+    accept_noncommercial: bool = False,
 ) -> RunResult:
     """Train a model, and leave it in ``run_dir`` as a bundle.
 
@@ -63,28 +64,35 @@ def train(
         graph: Export ``model.onnx`` at the end.
         workers: Threads that make batches; by default as many as there are usable CPUs.
         watcher: Told about progress.
+        accept_noncommercial: Start with weights that must not be used commercially, if the configuration names such.
 
     Raises:
         Interrupted: After SIGINT or SIGTERM; the state is saved, and the hint continues the run.
         DataError: If task and dataset differ, the dataset is not the one that the run was started with, a sample cannot
-            be read, or the loss becomes infinite or NaN.
-        UsageError: If a run is there and ``resume`` is not set, the run was started with another configuration, or the
-            model or metric is unknown.
+            be read, the weights to start with do not fit, or the loss becomes infinite or NaN.
+        UsageError: If a run is there and ``resume`` is not set, the run was started with another configuration, the
+            model or metric is unknown, or terms of weights have not been accepted.
         BusyError: If another process is running it.
     """
     task = task or dataset.task
     check_same_labels("the task", task, dataset)
     dataset.split("train")
+    if config.trainer == "adversarial":
+        raise UsageError("there is no adversarial trainer yet", "`--set trainer=supervised` with some `losses` trains")
     if config.metric not in metric_names(task):
         raise unknown(f"metric of task `{task.name}`", config.metric, metric_names(task))
     settings = RunSettings(config, task.to_dict(), dataset.dir.resolve(), dataset.digest, graph, time_limit_s)
     with claim_run(run_dir, resume=resume) as run, stop_request() as stop:
-        if has_run(run_dir):
+        began = has_run(run_dir)
+        if began:
             _refuse_changes(run_dir, read_settings(run_dir), settings)
         state = run.load_state()
         if state is not None and state["course"]["stopped"]:
             return RunResult(run_dir, config, Course(**state["course"]), already_finished=True)
-        assignment = Assignment(settings, task, dataset, run, device, stop, watcher or _Nobody(), workers)
+        assignment = Assignment(
+            settings, task, dataset, run, device, stop, watcher or _Nobody(), workers,
+            accept_noncommercial=accept_noncommercial or began,  # who began the run had accepted its terms
+        )  # fmt: skip
         session = Session(assignment, state)  # refuses what cannot be built before anything is written
         run.save_settings(settings)
         return session.finish()

@@ -8,14 +8,35 @@ from typing import Any, Final
 from seglab.config import TrainConfig
 from seglab.errors import DataError, UsageError, unknown
 
-__all__ = ["configure", "load_recipe", "parse_settings", "recipe_names"]
+__all__ = ["configure", "default_recipe", "describe_recipe", "load_recipe", "parse_settings", "recipe_names"]
 
 RECIPES_DIR: Final = Path(__file__).parent / "recipes"
+
+DEFAULTS: Final[Mapping[str, str]] = {"cpu": "small", "mps": "small", "cuda": "large"}
+"""What ``seglab train`` does on a kind of device unless told otherwise: the recipe TASK-NAME, or else NAME."""
 
 
 def recipe_names() -> list[str]:
     """Return the names of the shipped recipes: one a file in ``recipes/``."""
     return sorted(path.stem for path in RECIPES_DIR.glob("*.toml"))
+
+
+def default_recipe(task_name: str, device_kind: str) -> str:
+    """Return the name of the shipped recipe that suits a task best on a device: see :data:`DEFAULTS`.
+
+    Args:
+        task_name: Of a task of seglab, or the user's.
+        device_kind: ``cpu``, ``mps`` or ``cuda``.
+    """
+    size = DEFAULTS[device_kind]
+    name = f"{task_name}-{size}"
+    return name if name in recipe_names() else size
+
+
+def describe_recipe(name: str) -> str:
+    """Return the first line of a shipped recipe's comment."""
+    with (RECIPES_DIR / f"{name}.toml").open(encoding="utf-8") as lines:
+        return next(lines).removeprefix("#").strip()
 
 
 def load_recipe(name_or_path: str) -> dict[str, Any]:
@@ -65,17 +86,32 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
     return fields
 
 
-def configure(base: TrainConfig, *layers: Mapping[str, Any], where: str = "recipe") -> TrainConfig:
-    """Return a configuration with fields replaced, later layers winning; tables are merged.
+def configure(
+    base: TrainConfig, *layers: Mapping[str, Any], recipe: Mapping[str, Any] | None = None, where: str = "recipe"
+) -> TrainConfig:
+    """Return a configuration with fields replaced, later layers winning.
+
+    A recipe says all about a table that it has: its losses are all losses. The tables of layers are merged, entry by
+    entry; but the arguments of a model do not outlive a layer that names another model, nor does an augmentation
+    outlive a preset.
+
+    Args:
+        base: What holds where nothing else is said.
+        layers: Fields by name.
+        recipe: Fields by name, between the base and the layers.
+        where: What to call all of it in errors.
 
     Raises:
         UsageError: If a field is unknown, of a wrong type or out of range.
     """
-    values = base.to_dict()
+    values = {**base.to_dict(), **(recipe or {})}
     for layer in layers:
+        if layer.get("model", values["model"]) != values["model"]:
+            values["model_args"] = {}
         for name, new in layer.items():
             old = values.get(name)
-            values[name] = {**old, **new} if isinstance(old, Mapping) and isinstance(new, Mapping) else new
+            merged = isinstance(old, Mapping) and isinstance(new, Mapping) and "preset" not in new
+            values[name] = {**old, **new} if merged else new  # type: ignore[dict-item]
     return TrainConfig.from_dict(values, where=where)
 
 

@@ -8,7 +8,6 @@ from typing import Any, Final, NoReturn, Protocol
 
 import torch
 
-from seglab.config import Preprocess
 from seglab.data.loader import TrainingSamples, epoch_batches, plan_epoch
 from seglab.data.manifest import Dataset
 from seglab.device import Device
@@ -27,9 +26,10 @@ from seglab.training.journal import Journal
 from seglab.training.learner import Learner
 from seglab.training.meter import Meter
 from seglab.training.rundir import RunDir
-from seglab.training.schedule import average_decay, learning_rate, step_seed
+from seglab.training.schedule import average_decay, cycled_momentum, learning_rate, step_seed
 from seglab.training.settings import RunSettings
 from seglab.training.signals import StopRequest
+from seglab.training.start import class_weights_of, preprocess_of, start_network
 
 __all__ = ["Assignment", "Session", "Watcher"]
 
@@ -63,6 +63,8 @@ class Assignment:
     watcher: Watcher
     workers: int | None = None
     """Threads that make batches; None for as many as there are usable CPUs."""
+    accept_noncommercial: bool = False
+    """Start with weights that must not be used commercially, too."""
 
 
 class Session:
@@ -73,13 +75,24 @@ class Session:
         self._config = config = assignment.settings.config
         dataset = assignment.dataset
         set_up_torch(assignment.device)
-        self._preprocess = Preprocess(size_hw=(config.size, config.size), fit=config.fit)
-        self._samples = TrainingSamples(dataset, "train", self._preprocess)
+        self._preprocess = preprocess_of(config)
+        edges = "edge" in config.loss_terms()
+        self._samples = TrainingSamples(dataset, "train", self._preprocess, edges=edges)
         self._num_steps = len(plan_epoch(len(self._samples), config.batch_size, seed=0, epoch=0))
+        self._total_steps = config.steps or config.epochs * self._num_steps
+        self._num_epochs = -(-self._total_steps // self._num_steps)
         self._validates = "val" in dataset.splits
         torch.manual_seed(config.seed)
         network = build(config.model, assignment.task.num_classes, **config.model_args)
-        self._learner = Learner(network, config, self._preprocess, assignment.device.torch())
+        self._origins = [] if state is None else list(state.get("origins", []))
+        if state is None:
+            for origin in start_network(network, config, accept_noncommercial=assignment.accept_noncommercial):
+                assignment.watcher.note(origin.line)
+                self._origins.append(origin.to_dict())
+        if network.extras and not edges:
+            assignment.watcher.note(f"no loss trains the outlines of {config.model}: `--recipe pgn` does")
+        weights = class_weights_of(config, assignment.task, self._samples.samples)
+        self._learner = Learner(network, config, self._preprocess, assignment.device.torch(), class_weights=weights)
         self._course = Course()
         if state is not None:
             self._learner.load_state_dict(state["learner"])
@@ -96,7 +109,7 @@ class Session:
         job, course = self._job, self._course
         describe_environment(job.run.path / "environment.json", job.device, job.dataset)
         self._announce()
-        job.watcher.start(self._config.epochs * self._num_steps, self._steps_done)
+        job.watcher.start(self._total_steps, self._steps_done)
         self._journal = Journal(job.run, job.dataset, num_epochs=course.epoch, num_steps=self._steps_done)
         try:
             while not course.stopped:
@@ -113,19 +126,24 @@ class Session:
         return self._course.epoch * self._num_steps + self._course.step
 
     @property
+    def _end(self) -> str:
+        """What ends the run if nothing else does."""
+        return "steps" if self._config.steps else "epochs"
+
+    @property
     def _seconds(self) -> float:
         """Seconds of the run so far, all parts together."""
         return time.monotonic() - self._began_s
 
     def _share(self) -> float:
         """Return how much of the run is done, 0..1: by steps, or by time if there is a limit and that is more."""
-        share = self._steps_done / (self._config.epochs * self._num_steps)
+        share = self._steps_done / self._total_steps
         limit_s = self._job.settings.time_limit_s
         return min(1.0, share if limit_s is None else max(share, self._seconds / limit_s))
 
     def _epoch(self) -> None:
         course, config = self._course, self._config
-        if course.epoch < config.epochs:
+        if course.epoch < self._num_epochs:
             meter = self._steps()
             ends = self._share() >= 1
             evaluation = None
@@ -135,11 +153,11 @@ class Session:
             course.epoch, course.step = course.epoch + 1, 0
             self._learner.begin_epoch()
             if ends:
-                course.stopped = "epochs" if course.epoch >= config.epochs else "time limit"
+                course.stopped = self._end if course.epoch >= self._num_epochs else "time limit"
             elif config.patience and course.stale >= config.patience:
                 course.stopped = "patience"
         else:  # killed between the last epoch and the end
-            course.stopped = "epochs"
+            course.stopped = self._end
         if self._saved_s is None or time.monotonic() - self._saved_s >= SAVE_EVERY_S:
             self._save()
 
@@ -151,6 +169,7 @@ class Session:
             self._learner.step(
                 batch,
                 rate=self._rate(),
+                momentum=cycled_momentum(self._share(), config, self._total_steps),
                 seed=step_seed(config.seed, course.epoch, course.step),
                 decay=average_decay(self._steps_done, config.ema),
             )
@@ -166,7 +185,8 @@ class Session:
         return meter
 
     def _rate(self) -> float:
-        return learning_rate(self._share(), peak=self._config.lr, warmup=self._config.warmup)
+        epochs = self._total_steps / self._num_steps
+        return learning_rate(self._share(), self._config, self._total_steps, epochs)
 
     def _validate(self) -> Evaluation | None:
         """Score the weights if there is a validation split, keep them if they are the best, draw samples."""
@@ -210,7 +230,8 @@ class Session:
             preprocess=self._preprocess,
             data={"source": dataset.source, "digest": dataset.digest, "samples": counts},
             metrics={} if course.best_scores is None else {"val": course.best_scores},
-            training={"config": self._config.to_dict(), "epoch": course.epoch + 1, "seconds": round(self._seconds, 1)},
+            training={"config": self._config.to_dict(), "epoch": course.epoch + 1, "seconds": round(self._seconds, 1)}
+            | ({"start": self._origins} if self._origins else {}),
         )
 
     def _record(self, meter: Meter, evaluation: Evaluation | None) -> dict[str, Any]:
@@ -241,14 +262,15 @@ class Session:
 
     def _save(self) -> None:
         self._course.seconds = self._seconds
-        self._job.run.save_state({"learner": self._learner.state_dict(), "course": asdict(self._course)})
+        state = {"learner": self._learner.state_dict(), "course": asdict(self._course), "origins": self._origins}
+        self._job.run.save_state(state)
         self._saved_s = time.monotonic()
 
     def _interrupt(self) -> NoReturn:
         self._save()
         path = self._job.run.path
         raise Interrupted(
-            f"interrupted in epoch {self._course.epoch + 1} of {self._config.epochs}; `{path}` holds all of it",
+            f"interrupted in epoch {self._course.epoch + 1} of {self._num_epochs}; `{path}` holds all of it",
             f"`seglab train --resume {shlex.quote(str(path))}` continues",
             exit_code=self._job.stop.exit_code,
         )
@@ -262,6 +284,8 @@ class Session:
             f"{len(self._samples)} samples, {num_val} to validate · {job.device.name} ({job.device.reason}) · "
             f"{'bf16' if self._learner.mixed else 'fp32'} · {job.run.path}"
         )
+        if config.augment.elastic or config.augment.background:
+            job.watcher.note("`augment.elastic` and `augment.background` change nothing yet")
         if not self._validates:
             job.watcher.note("there is no validation split: the last weights are kept, not the best")
         if self._steps_done:
@@ -272,7 +296,7 @@ class Session:
         score = "" if best is None else f" · best {self._config.metric} {best:.4f}"
         left_s = self._seconds * (1 / max(self._share(), 1e-9) - 1)
         return (
-            f"epoch {self._course.epoch + 1}/{self._config.epochs} · loss {self._learner.last_loss:.4f}{score} · "
+            f"epoch {self._course.epoch + 1}/{self._num_epochs} · loss {self._learner.last_loss:.4f}{score} · "
             f"{meter.images_per_s:.0f} images/s · {_duration(left_s)} left"
         )
 

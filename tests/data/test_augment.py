@@ -1,11 +1,14 @@
 """Augmentation: nothing shifts, no label is invented, left stays left, and the same key gives the same view."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from seglab.config import Preprocess
 from seglab.data.augment import Augmentation, Warp, mirror_labels, warp_sample
 from seglab.data.geometry import fit_image, fit_labels, place
+from seglab.strengths import PRESETS, Strengths
 from seglab.tasks import IGNORE, TASKS
 
 GRID = Preprocess(size_hw=(64, 48))
@@ -43,8 +46,8 @@ def test_a_flip_is_the_flipped_view_with_left_and_right_swapped(task, preprocess
     image, labels = scene(num_classes=task.num_classes)
     mirror = task.mirror_permutation()
     for index in range(5):
-        plain = Augmentation(preprocess, mirror, hflip=0.0, seed=3)(image, labels, epoch=1, index=index)
-        flipped = Augmentation(preprocess, mirror, hflip=1.0, seed=3)(image, labels, epoch=1, index=index)
+        plain = Augmentation(preprocess, mirror, Strengths(hflip=0.0), seed=3)(image, labels, epoch=1, index=index)
+        flipped = Augmentation(preprocess, mirror, Strengths(hflip=1.0), seed=3)(image, labels, epoch=1, index=index)
         np.testing.assert_array_equal(flipped[0], plain[0][:, ::-1])
         swapped = plain[1][:, ::-1].copy()
         for left, right in task.mirror:
@@ -66,9 +69,7 @@ def test_mirroring_twice_changes_nothing():
 @pytest.mark.parametrize("preprocess", [GRID, PADDED], ids=["stretch", "pad"])
 def test_without_strength_and_flip_it_is_the_plain_view(preprocess):
     image, labels = scene()
-    pixels, grid_labels = Augmentation(preprocess, tuple(range(11)), strength=0, hflip=0)(
-        image, labels, epoch=4, index=9
-    )
+    pixels, grid_labels = Augmentation(preprocess, tuple(range(11)), PRESETS["none"])(image, labels, epoch=4, index=9)
     np.testing.assert_array_equal(pixels, fit_image(image, preprocess)[0])
     np.testing.assert_array_equal(grid_labels, fit_labels(labels, preprocess))
 
@@ -78,7 +79,7 @@ def test_without_strength_and_flip_it_is_the_plain_view(preprocess):
 def test_labels_gain_no_value_and_stay_on_the_grid(preprocess, strength):
     image, labels = scene(num_classes=3)
     labels[labels == 1] = 7
-    augmentation = Augmentation(preprocess, tuple(range(11)), strength=strength)
+    augmentation = Augmentation(preprocess, tuple(range(11)), Strengths.uniform(strength))
     seen = set()
     for index in range(40):
         pixels, grid_labels = augmentation(image, labels, epoch=0, index=index)
@@ -176,7 +177,7 @@ def test_strength_changes_more():
     plain = fit_image(image, GRID)[0].astype(int)
 
     def change(strength):
-        augmentation = Augmentation(GRID, tuple(range(11)), strength=strength, hflip=0)
+        augmentation = Augmentation(GRID, tuple(range(11)), replace(Strengths.uniform(strength), hflip=0))
         views = [augmentation(image, labels, epoch=0, index=index)[0] for index in range(30)]
         return np.mean([np.abs(view - plain).mean() for view in views])
 

@@ -16,6 +16,7 @@ from seglab.evaluation.evaluate import evaluate
 from seglab.files import lock
 from seglab.inference.model import choose_model
 from seglab.models.bundle import load_weights, read_config
+from seglab.strengths import PRESETS
 from seglab.training import session
 from seglab.training.learner import NonFiniteError
 from seglab.training.loop import train
@@ -83,7 +84,7 @@ def without_times(records):
 def test_a_network_learns_a_few_samples_by_heart(make_dataset, config, cpu, tmp_path):
     dataset = make_dataset(num_train=4, num_val=2)
     config = dataclasses.replace(
-        config, epochs=60, augment=0.0, hflip=0.0, lr=2e-2, val_every=60, model_args={"width": 8}, ema=0.8
+        config, epochs=60, augment=PRESETS["none"], lr=2e-2, val_every=60, model_args={"width": 8}, ema=0.8
     )
     result = train(config, dataset, tmp_path / "run", cpu, graph=False)
     assert result.course.stopped == "epochs"
@@ -108,7 +109,7 @@ def test_a_run_leaves_a_bundle_and_its_records(dataset, config, cpu, tmp_path):
     assert [record["epoch"] for record in records] == [1, 2]
     assert [record["step"] for record in records] == [3, 6]
     assert records[-1]["lr"] == 0
-    assert set(records[0]["train"]) == {"loss", "ce", "dice", "grad_norm"}
+    assert set(records[0]["train"]) == {"loss", "cross_entropy", "dice", "grad_norm"}
     assert {"miou", "iou.left", "f1.any"} <= set(records[0]["val"])
     best = max(records, key=lambda record: record["val"]["miou"])
     assert result.course.best_score == best["val"]["miou"] == bundle.metrics["val"]["miou"]
@@ -134,7 +135,7 @@ def test_tensorboard_has_scalars_and_pictures(dataset, config, cpu, tmp_path):
     events = EventAccumulator(str(tmp_path / "run"))
     events.Reload()
     tags = events.Tags()
-    assert {"train/loss", "train/ce", "train/dice", "lr", "images_per_s", "val/miou"} <= set(tags["scalars"])
+    assert {"train/loss", "train/cross_entropy", "train/dice", "lr", "images_per_s", "val/miou"} <= set(tags["scalars"])
     assert tags["images"] == ["samples"]
     assert [event.step for event in events.Scalars("val/miou")] == [3, 6]
 
@@ -340,7 +341,7 @@ def test_side_outputs_learn_too(dataset, config, cpu, tmp_path):
     (record,) = lines(tmp_path / "run")
     assert record["train"]["aux"] > 0
     parts = record["train"]
-    assert parts["ce"] + parts["dice"] + parts["aux"] == pytest.approx(parts["loss"], rel=1e-5)
+    assert parts["cross_entropy"] + parts["dice"] + parts["aux"] == pytest.approx(parts["loss"], rel=1e-5)
 
 
 def test_a_full_disk_keeps_the_state_before(dataset, config, cpu, tmp_path, monkeypatch):
@@ -387,7 +388,7 @@ def test_biases_and_normalisation_are_exempt_from_decay(config):
     from seglab.training.learner import Learner
 
     learner = Learner(build("unet-light", 2, width=4), config, Preprocess(size_hw=(32, 32)), torch.device("cpu"))
-    decayed, exempt = learner.optimizer.param_groups
+    decayed, exempt = learner.optimizer.torch.param_groups
     assert (decayed["weight_decay"], exempt["weight_decay"]) == (config.weight_decay, 0)
     assert {parameter.ndim for parameter in exempt["params"]} == {1}
     assert 1 not in {parameter.ndim for parameter in decayed["params"]}

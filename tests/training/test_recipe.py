@@ -1,9 +1,12 @@
 """Recipes and settings: what wins over what, and with which words a mistake is refused."""
 
+import dataclasses
+
 import pytest
 
 from seglab.config import TrainConfig
 from seglab.errors import DataError, UsageError
+from seglab.strengths import PRESETS
 from seglab.training.recipe import configure, load_recipe, parse_settings, recipe_names
 
 
@@ -11,7 +14,7 @@ def test_every_shipped_recipe_is_a_configuration():
     names = recipe_names()
     assert "smoke" in names
     for name in names:
-        assert configure(TrainConfig(), load_recipe(name)) != TrainConfig()
+        assert configure(TrainConfig(), recipe=load_recipe(name)).to_dict()
 
 
 def test_later_layers_win_and_tables_are_merged(tmp_path):
@@ -23,6 +26,25 @@ def test_later_layers_win_and_tables_are_merged(tmp_path):
     assert config.model_args == {"width": 16, "depth": 3}
     assert (config.metric, config.ema) == ("iou.person", 0.9)
     assert TrainConfig.from_dict(config.to_dict()) == config
+
+
+def test_a_recipes_tables_are_whole_and_settings_change_entries():
+    recipe = {"losses": {"lovasz": 1.0}, "model_args": {"width": 8}, "augment": {"preset": "none", "hflip": 0.3}}
+    config = configure(TrainConfig(), {"losses": {"dice": 0.5}, "augment": {"blur": 2}}, recipe=recipe)
+    assert config.losses == {"lovasz": 1.0, "dice": 0.5}
+    assert config.augment == dataclasses.replace(PRESETS["none"], hflip=0.3, blur=2)
+    assert configure(config, {"augment": "light"}).augment == PRESETS["light"]
+    assert configure(config, {"augment": {"preset": "strong", "blur": 0}}).augment == dataclasses.replace(
+        PRESETS["strong"], blur=0
+    )
+
+
+def test_another_model_does_not_inherit_arguments():
+    recipe = {"model": "unet-light", "model_args": {"width": 8}}
+    assert configure(TrainConfig(), {"model": "u2netp"}, recipe=recipe).model_args == {}
+    assert configure(TrainConfig(), {"model": "unet-light"}, recipe=recipe).model_args == {"width": 8}
+    both = {"model": "unet", "model_args": {"depth": 2}}
+    assert configure(TrainConfig(), both, recipe=recipe).model_args == {"depth": 2}
 
 
 @pytest.mark.parametrize(

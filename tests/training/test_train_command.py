@@ -1,7 +1,9 @@
 """``seglab train`` as a user types it: streams, exit codes, signals, resuming."""
 
+import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,9 +13,12 @@ import pytest
 import torch
 
 from seglab.cli.train import _seconds
+from seglab.config import TrainConfig
 from seglab.data.manifest import open_dataset
 from seglab.errors import UsageError
+from seglab.strengths import PRESETS
 from seglab.training.loop import train
+from seglab.training.recipe import configure, load_recipe, recipe_names
 from seglab.training.rundir import RunDir
 from seglab.training.settings import read_settings
 
@@ -73,6 +78,40 @@ def test_it_trains_says_what_is_next_and_prints_json(shapes, tmp_path):
     assert finished.returncode == 0, finished.stderr
     assert "finished already" in finished.stderr
     assert json.loads(finished.stdout)["already_finished"]
+
+
+def test_recipes_are_listed_with_what_they_are():
+    done = seglab_train("--recipes")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    names = [line.split()[0] for line in done.stdout.splitlines()]
+    assert names == recipe_names()
+    assert re.search(r"^clothes-u2net +Clothes, U²-Net at 768 px: ", done.stdout, re.MULTILINE)
+
+
+def test_flags_win_over_the_default_recipe_and_all_is_in_the_run(shapes, tmp_path):
+    run_dir = tmp_path / "run"
+    flags = ("--steps", 2, "--optimizer", "sgd", "--schedule", "poly", "--augment", "light")
+    losses = ("--class-weights", "1,2,0.5", "--set", "losses.lovasz=0.5", "--set", "losses.dice=0")
+    done = seglab_train(*shapes, "--out", run_dir, *flags, *losses, *TINY)
+    assert done.returncode == 0, done.stderr
+    config = read_settings(run_dir).config
+    expected = configure(TrainConfig(), recipe=load_recipe("small"))
+    changed = {
+        "steps": 2, "optimizer": "sgd", "schedule": "poly", "class_weights": (1.0, 2.0, 0.5), "size": 32,
+        "batch_size": 4, "augment": PRESETS["light"], "losses": {"cross_entropy": 1.0, "dice": 0, "lovasz": 0.5},
+        "model_args": {"width": 4},
+    }  # fmt: skip
+    assert config == dataclasses.replace(expected, **changed)
+    record = json.loads((run_dir / "metrics.jsonl").read_text().splitlines()[-1])
+    assert set(record["train"]) == {"loss", "cross_entropy", "lovasz", "grad_norm"}
+
+
+def test_a_model_of_ones_own_starts_a_run(shapes, tmp_path):
+    assert seglab_train(*shapes, "--out", tmp_path / "a", "--steps", 1, *TINY).returncode == 0
+    done = seglab_train(*shapes, "--out", tmp_path / "b", "--steps", 1, "--init", tmp_path / "a", *TINY)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"(\d+) of \1 tensors start as in", done.stderr)
 
 
 @pytest.mark.slow
@@ -144,6 +183,10 @@ def test_a_second_start_is_busy(shapes, tmp_path):
         (["--recipe", "smoky"], 2, "did you mean `smoke`"),
         (["--set", "emma=1"], 2, "did you mean `ema`"),
         (["--epochs", "0"], 2, "`epochs` is `0`"),
+        (["--model", "unet", "--class-weights", "1,x"], 2, "`class_weights` is `1,x`"),
+        (["--augment", "wild"], 2, "known: `none`, `light`"),
+        (["--optimizer", "lion"], 2, "known: adamw, adam, sgd"),
+        (["--set", "losses.dyce=1"], 2, "no loss is called `dyce`"),
         (["--time-limit", "soon"], 2, "`soon` is no length of time"),
     ],
 )
