@@ -48,7 +48,7 @@ def transfer(what: str, total: int | None, done: int) -> Iterator[Callable[[int]
 
     console = stderr()
     columns: list[ProgressColumn | str] = [
-        TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True, max_width=max(1, console.width - 6))),
         TaskProgressColumn(table_column=Column(min_width=4)) if console.width < NARROW else DownloadColumn(),
     ]
     if console.width >= WIDE:
