@@ -1,5 +1,6 @@
 """``seglab export``: a model as a graph for other programs."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -95,19 +96,21 @@ def _tell(done: "Export", options: "ExportOptions", verify: bool) -> None:
     note(f"[bold]{escape(done.path)}[/bold]: {size_text(done.num_bytes)}, {side}, {'fp16' if options.half else 'fp32'}")
     if done.reason:
         note(f"height and width are fixed, as the network cannot be exported with free ones: {escape(done.reason)}")
-    if not verify:
+    if verify:
+        what = "mask" if options.profile == "rembg" else "logits"
+        equal = f"{_share(done.equal)} of label pixels equal"
+        note(f"against torch, on drawn photos: {what} within {done.difference:.2g}, {equal}")
+    else:
         note("not compared with torch")
-        return
-    what = "mask" if options.profile == "rembg" else "logits"
-    note(
-        f"against torch, on drawn photos: {what} within {done.difference:.2g}, "
-        f"{_share(done.equal)} of label pixels equal"
-    )
+    if options.profile == "rembg":
+        note("rembg reads it from within ~/.u2net or U2NET_HOME only; `seglab export --help` has the command")
+    else:
+        note(f"next: seglab predict --model {escape(shlex.quote(str(done.path)))} PHOTOS")
 
 
 def _share(equal: float) -> str:
     """Return a share that says 100% only of all."""
-    text = f"{equal:.3%}"
+    text = f"{equal:.3%}" if equal < 1 else "100%"
     return "less than 100%" if text.startswith("100") and equal < 1 else text
 
 

@@ -147,12 +147,21 @@ def _show_families(families: "Sequence[Family]") -> None:
 def _show_networks(rows: "Sequence[ZooRow]") -> None:
     cells = [
         (
-            row.name, "?" if row.params is None else f"{row.params / 1e6:.2f}", _number(row.gflop), str(row.size),
-            ", ".join(_licences(row)), "yes" if row.commercial else "no",
+            row.name, "?" if row.params is None else f"{row.params / 1e6:.1f}M", _number(row.gflop), str(row.size),
+            f"{_short(row.code_licence)}{'' if row.commercial else ': no'}", _terms(row),
         )
         for row in rows
     ]  # fmt: skip
-    _table(("network to train", "M param.", "GFLOP", "px", "code", "commercial"), cells, numbers=range(1, 4))
+    _table(("network to train", "params", "GFLOP", "px", "code", "weights"), cells, numbers=range(1, 4))
+    note("unless `no` or `unclear` follows, code and weights may be used commercially")
+
+
+def _terms(row: "ZooRow") -> str:
+    """Return the licence of a network's published weights, and whether it restricts commercial use."""
+    if not row.weights_licence:
+        return "-"
+    restricted = "" if row.weights_commercial == "yes" else f": {row.weights_commercial}"
+    return _short(row.weights_licence) + restricted
 
 
 def _show_weights(rows: "Sequence[Weights]") -> None:
@@ -188,6 +197,11 @@ def _licences(row: "ZooRow") -> list[str]:
     return sorted({name.partition(" (")[0] for name in row.code_licence.split(", ")}, reverse=True)
 
 
+def _short(licences: str) -> str:
+    """Return licences without what is in brackets."""
+    return ", ".join(name.partition(" (")[0] for name in licences.split(", "))
+
+
 def _lines(found: "Description") -> list[tuple[str, str]]:
     """Return titles and texts, those without a text left out."""
     lines = [("model", found.name), ("kind", found.kind)]
@@ -214,6 +228,10 @@ def _network_lines(found: "Description") -> list[tuple[str, str]]:
         if row.params is not None and row.gflop is not None:
             lines.append(("size", f"{row.params / 1e6:.2f} M parameters, {_number(row.gflop)} GFLOP at {row.size} px"))
         lines.append(("train it", f"seglab train --task TASK --data DIR --model {row.name}"))
+    for weights in found.published:
+        if found.weights is None or weights.name != found.weights.name:
+            terms = f"{weights.licence}; commercial use: {weights.commercial}"
+            lines.append(("published", f"{weights.name}{' (here)' if weights.here else ''}: {weights.title}; {terms}"))
     if found.tensors is not None:
         values = found.tensors
         lines.append(("weights", f"{values['numbers']:,} {', '.join(values['kinds'])} in {values['tensors']} tensors"))

@@ -14,7 +14,8 @@ from seglab.data.fetching.places import fetched_checkpoint
 from seglab.data.fetching.registry import Row, load_registry
 from seglab.errors import DataError, unknown
 from seglab.models.bundle import GRAPH_NAME, WEIGHTS_NAME, BundleConfig, read_config
-from seglab.models.zoo import ZooRow, names, row, rows
+from seglab.models.pretrained import FETCHED
+from seglab.models.zoo import CHECKPOINTS, ZooRow, names, row, rows
 from seglab.tasks import TASKS
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 _SMP: Final = "smp-"
+_TRAIN_ENCODER: Final = "seglab train --task TASK --data DIR --model DECODER-{} --encoder-weights auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +50,8 @@ class Family:
 
     @property
     def num_commercial(self) -> int:
-        """How many of them may be used commercially without asking further."""
-        return sum(row.commercial for row in self.rows)
+        """How many of them may be used commercially without asking further, their code as well as their weights."""
+        return sum(row.commercial and row.weights_commercial != "no" for row in self.rows)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +139,7 @@ def named_model(name: str) -> Path | None:
     """
     if name in embedded_names():
         return embedded_dir(name)
+    _refuse_encoder(name)
     path = fetched_checkpoint(name)
     if path is not None:
         return path
@@ -160,6 +163,13 @@ def named_model(name: str) -> Path | None:
     return None
 
 
+def _refuse_encoder(name: str) -> None:
+    found = load_registry().get(name)
+    if found is not None and found.kind == "encoder":
+        hint = f"`{_TRAIN_ENCODER.format(name.removeprefix(FETCHED))}` starts from them"
+        raise DataError(f"`{name}` are weights of an encoder, not of a whole network", hint)
+
+
 def near_names(name: str) -> list[str]:
     """Return the names of weights and networks that resemble one that does not exist, the nearest first."""
     known = [*embedded_names(), *(each.name for each in _checkpoints()), *names()]
@@ -167,23 +177,24 @@ def near_names(name: str) -> list[str]:
 
 
 def published(checkpoint: Row) -> Weights:
-    """Return a checkpoint of the registry as weights."""
+    """Return a row of the registry as weights: a checkpoint, or weights of an encoder."""
     path = fetched_checkpoint(checkpoint.name)
+    use = f"seglab predict --model {checkpoint.name} PHOTOS"
+    if checkpoint.kind == "encoder":
+        use = _TRAIN_ENCODER.format(checkpoint.name.removeprefix(FETCHED))
     return Weights(
         name=checkpoint.name,
         kind="published",
         title=checkpoint.title,
         task=checkpoint.task,
-        network="",
+        network=next((network for network, found in CHECKPOINTS.items() if checkpoint.name in found), ""),
         bytes=_size(path) if path is not None else checkpoint.bytes or None,
         licence=checkpoint.licence,
         commercial=checkpoint.commercial,
         terms=checkpoint.terms,
         source=", ".join(dict.fromkeys(source.place for source in checkpoint.tried)) or checkpoint.origin,
         path=None if path is None else str(path),
-        command=f"seglab fetch {checkpoint.name}"
-        if path is None
-        else f"seglab predict --model {checkpoint.name} PHOTOS",
+        command=f"seglab fetch {checkpoint.name}" if path is None else use,
     )
 
 

@@ -60,6 +60,8 @@ class Description:
     """What was recognised in a checkpoint by others."""
     weights: Weights | None = None
     """The row of published weights of that name."""
+    published: tuple[Weights, ...] = ()
+    """Weights that others published for a network, or for its encoder."""
     files: dict[str, int] | None = None
     """Files and their sizes in bytes."""
 
@@ -77,6 +79,7 @@ class Description:
             "problem": self.problem,
             "checkpoint": self.checkpoint,
             "weights": None if self.weights is None else self.weights.to_dict(),
+            "published": [each.to_dict() for each in self.published],
             "files": self.files,
         }
 
@@ -103,15 +106,18 @@ def _of_name(name: str) -> Description | None:
     """Describe what has a name but no weights here, and published weights that are here."""
     if name in embedded_names():
         return None
-    found = load_registry().get(name)
-    there = published(found) if found is not None and found.kind == "checkpoint" else None
+    registry = load_registry()
+    found = registry.get(name)
+    there = published(found) if found is not None and found.kind != "dataset" else None
     network = _row(name)
     if there is not None and there.path is not None:
         opened = _of_path(name, Path(there.path))
         return replace(opened, weights=there, network=opened.network or network)
     if there is None and network is None:
         return None
-    return Description(name=name, kind="network" if network else "checkpoint", network=network, weights=there)
+    fitting = tuple(published(registry[each]) for each in network.weights if each in registry) if network else ()
+    kind: Kind = "network" if network else "checkpoint"
+    return Description(name=name, kind=kind, network=network, weights=there, published=fitting)
 
 
 def _of_path(name: str, path: Path) -> Description:

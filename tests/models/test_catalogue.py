@@ -10,9 +10,10 @@ import torch
 
 import seglab.models.catalogue as catalogue
 from seglab.config import Preprocess
+from seglab.data.fetching.registry import load_registry
 from seglab.errors import DataError, UsageError
 from seglab.models.bundle import BundleConfig, find_model, save_bundle
-from seglab.models.catalogue import families, family_rows, weights
+from seglab.models.catalogue import families, family_rows, published, weights
 from seglab.models.zoo import build, names
 from seglab.tasks import TASKS
 
@@ -86,7 +87,18 @@ def test_published_weights_are_here_once_they_are_fetched(tmp_path: Path) -> Non
     row = next(row for row in weights() if row.name == "u2netp")
     assert (row.here, row.path, row.bytes) == (True, str(path), 5)
     assert row.command == "seglab predict --model u2netp PHOTOS"
-    assert (row.licence, row.commercial) == ("Apache-2.0", "yes")
+    assert (row.licence, row.commercial, row.network) == ("Apache-2.0", "yes", "u2netp")
+
+
+def test_weights_of_an_encoder_are_no_model(tmp_path: Path) -> None:
+    registry = load_registry()
+    assert published(registry["encoder-resnet18"]).command == "seglab fetch encoder-resnet18"
+    fetched(tmp_path, "encoder-resnet18", "resnet18.pth")
+    assert "--model DECODER-resnet18 --encoder-weights auto" in published(registry["encoder-resnet18"]).command
+    with pytest.raises(DataError, match="are weights of an encoder, not of a whole network") as caught:
+        find_model("encoder-resnet18")
+    assert "--model DECODER-resnet18" in caught.value.hint
+    assert not [row for row in weights() if row.name.startswith("encoder-")]
 
 
 # What --model finds by name
