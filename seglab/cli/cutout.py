@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from seglab.cli.options import DeviceOption, EngineOption, JsonOption, ModelOption, OptionalTaskOption
+from seglab.cli.options import (
+    BnOption,
+    CompileOption,
+    DeviceOption,
+    EngineOption,
+    FidelityOption,
+    JsonOption,
+    ModelOption,
+    OptionalTaskOption,
+    PrecisionOption,
+)
 from seglab.cli.photos import (
     BatchSizeOption,
     FailFastOption,
@@ -44,6 +54,10 @@ def cutout(
     json: JsonOption = False,
     device: DeviceOption = None,
     engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
+    compile: CompileOption = False,
+    fidelity: FidelityOption = "seglab",
+    bn: BnOption = None,
     batch_size: BatchSizeOption = 1,
     skip_existing: SkipExistingOption = False,
     overwrite: OverwriteOption = False,
@@ -67,16 +81,20 @@ def cutout(
     is named at the end, the others are done, and the exit code is 1.
     """
     from seglab.device import choose_device
+    from seglab.engines import EngineChoice
     from seglab.inference.cutout import cutout as prepare
     from seglab.inference.cutout import parse_look
+    from seglab.inference.manner import Manner
     from seglab.inference.model import choose_model
     from seglab.tasks import DEFAULT_CUTOUT_TASK
 
     look = parse_look(edge=edge, background=background, keep=keep, invert=invert, mask_only=mask_only)
-    chosen = choose_device(device)
+    choice = EngineChoice(engine, precision, compile)
+    chosen = choose_device(device, with_torch=choice.may_use_torch)
     task = task or (DEFAULT_CUTOUT_TASK if model is None else None)
     run = prepare(
-        photos, partial(choose_model, task, model), chosen, look, out=out, engine=engine, batch_size=batch_size,
-        measure=json, keep_ext=keep_ext, skip_existing=skip_existing, overwrite=overwrite, max_pixels=max_pixels,
+        photos, partial(choose_model, task, model, Manner(fidelity, bn)), chosen, look, out=out, engine=choice,
+        batch_size=batch_size, measure=json, keep_ext=keep_ext, skip_existing=skip_existing, overwrite=overwrite,
+        max_pixels=max_pixels,
     )  # fmt: skip
-    return report(run, json=json, fail_fast=fail_fast, device=f"{chosen.name} ({chosen.reason})")
+    return report(run, json=json, fail_fast=fail_fast)

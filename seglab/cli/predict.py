@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from seglab.cli.options import DeviceOption, EngineOption, JsonOption, ModelOption, OptionalTaskOption
+from seglab.cli.options import (
+    BnOption,
+    CompileOption,
+    DeviceOption,
+    EngineOption,
+    FidelityOption,
+    JsonOption,
+    ModelOption,
+    OptionalTaskOption,
+    PrecisionOption,
+)
 from seglab.cli.photos import (
     BatchSizeOption,
     FailFastOption,
@@ -29,12 +39,20 @@ def predict(
     formats: Annotated[
         list[str] | None,
         typer.Option(
-            "--format", "-f", help="palette, ids or overlay; repeatable.", metavar="NAME", show_default="palette"
+            "--format",
+            "-f",
+            help="palette, ids, overlay, or for models of people's outlines instances and people; repeatable.",
+            metavar="NAME",
+            show_default="palette",
         ),
     ] = None,
     json: JsonOption = False,
     device: DeviceOption = None,
     engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
+    compile: CompileOption = False,
+    fidelity: FidelityOption = "seglab",
+    bn: BnOption = None,
     batch_size: BatchSizeOption = 1,
     skip_existing: SkipExistingOption = False,
     overwrite: OverwriteOption = False,
@@ -56,14 +74,17 @@ def predict(
     photo that fails is named at the end, the others are done, and the exit code is 1.
     """
     from seglab.device import choose_device
+    from seglab.engines import EngineChoice
+    from seglab.inference.manner import Manner
     from seglab.inference.model import choose_model
     from seglab.inference.predict import predict as prepare
     from seglab.inference.sinks import DEFAULT_FORMATS
 
-    chosen = choose_device(device)
+    choice = EngineChoice(engine, precision, compile)
+    chosen = choose_device(device, with_torch=choice.may_use_torch)
     run = prepare(
-        photos, partial(choose_model, task, model), chosen, out=out, formats=formats or DEFAULT_FORMATS, engine=engine,
-        batch_size=batch_size, measure=json, keep_ext=keep_ext, skip_existing=skip_existing, overwrite=overwrite,
-        max_pixels=max_pixels,
+        photos, partial(choose_model, task, model, Manner(fidelity, bn)), chosen, out=out,
+        formats=formats or DEFAULT_FORMATS, engine=choice, batch_size=batch_size, measure=json, keep_ext=keep_ext,
+        skip_existing=skip_existing, overwrite=overwrite, max_pixels=max_pixels,
     )  # fmt: skip
-    return report(run, json=json, fail_fast=fail_fast, device=f"{chosen.name} ({chosen.reason})")
+    return report(run, json=json, fail_fast=fail_fast)

@@ -18,6 +18,7 @@ from seglab.tasks import Task
 if TYPE_CHECKING:
     from seglab.data.geometry import Placement
     from seglab.data.manifest import Dataset, Sample
+    from seglab.engines.pixels import Pixels
     from seglab.inference.predictor import Predictor
 
 __all__ = ["check_same_labels", "evaluate"]
@@ -63,7 +64,7 @@ def evaluate(
     workers = num_threads() if workers is None else workers
     depth = 2 * workers + predictor.batch_size
     read = ahead(partial(_read, predictor, dataset), samples, workers=workers, depth=depth)
-    compared = ahead(partial(_compare, task.num_classes), _run(predictor, read), workers=workers)
+    compared = ahead(partial(_compare, predictor, task.num_classes), _run(predictor, read), workers=workers)
     tally = Tally(task)
     for outcome in compared:
         if isinstance(outcome, Failure):
@@ -107,7 +108,7 @@ def check_same_labels(what: str, task: Task, dataset: "Dataset") -> None:
 class _Fitted:
     id: str
     truth: Uint8
-    pixels: Uint8
+    pixels: "Pixels"
     placement: "Placement"
 
 
@@ -116,12 +117,12 @@ def _read(predictor: "Predictor", dataset: "Dataset", sample: "Sample") -> _Fitt
 
     what = "photo"
     try:
-        image = read_photo(dataset.image_path(sample)).image
+        fitted = predictor.fit(read_photo(dataset.image_path(sample)).image)
         what = "labels"
         truth = read_labels(dataset.label_path(sample))
     except (DataError, OSError) as error:
         return Failure(sample.id, f"{what}: {error}")
-    return _Fitted(sample.id, truth, *predictor.fit(image))
+    return _Fitted(sample.id, truth, *fitted)
 
 
 def _run(
@@ -135,15 +136,13 @@ def _run(
 
 
 def _compare(
-    num_classes: int, item: tuple[_Fitted, NDArray[np.float32]] | Failure
+    predictor: "Predictor", num_classes: int, item: tuple[_Fitted, NDArray[np.float32]] | Failure
 ) -> tuple[str, Matrix, int] | Failure:
-    from seglab.data.geometry import unfit_labels
-
     if isinstance(item, Failure):
         return item
     fitted, logits_KHW = item
     try:
-        return (fitted.id, *compare(fitted.truth, unfit_labels(logits_KHW, fitted.placement), num_classes))
+        return (fitted.id, *compare(fitted.truth, predictor.road.labels(logits_KHW, fitted.placement), num_classes))
     except DataError as error:
         return Failure(fitted.id, error.message)
 

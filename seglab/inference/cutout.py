@@ -9,16 +9,18 @@ from typing import Any, Final, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from seglab.data.geometry import unfit_labels, unfit_probs
 from seglab.data.images import Photo, write_cutout, write_labels, write_photo
 from seglab.device import Device
+from seglab.engines import EngineChoice
 from seglab.errors import UsageError
 from seglab.inference.areas import class_areas, mask_area
+from seglab.inference.fidelity import SEGLAB, Road
 from seglab.inference.flow import Answer, Finish, Run, run
 from seglab.inference.ledger import Ledger
 from seglab.inference.matting import decontaminate, feather, soft_alpha, working_hw
 from seglab.inference.model import Model
 from seglab.inference.plan import Job, Layout, make_plan
+from seglab.inference.predictor import Predictor
 from seglab.tasks import Task
 
 __all__ = ["DEFAULT_DIR", "Look", "cutout", "cutout_alpha", "parse_look", "render"]
@@ -92,7 +94,7 @@ def cutout(
     look: Look,
     *,
     out: Path | None = None,
-    engine: str = "auto",
+    engine: str | EngineChoice = "auto",
     batch_size: int = 1,
     measure: bool = False,
     keep_ext: bool = False,
@@ -109,7 +111,7 @@ def cutout(
         look: What the cutouts look like.
         out: A folder, or a file for one photo. By default single files are answered beside themselves, as
             ``NAME.cutout.png``, and everything else goes to ``seglab-cutouts/``.
-        engine: ``auto``, ``torch`` or ``onnxruntime``.
+        engine: A name in :data:`seglab.engines.ENGINES`, or a choice with all its details.
         batch_size: The most photos that go through the network at once.
         measure: Whether to measure the areas of the foreground and of every class.
         keep_ext: Whether outputs are named after the whole file name.
@@ -125,14 +127,14 @@ def cutout(
     model = model if isinstance(model, Model) else model()
     task = model.config.task
     classes = kept_classes(look, task)
-    ledger = Ledger(plan.out_dir, "cutout", {"model": model.config.save_id, "look": asdict(look)})
+    ledger = Ledger(plan.out_dir, "cutout", {**model.identity, "look": asdict(look)})
     if skip_existing:
         plan = plan.without_finished(ledger)
     if not plan.jobs:
         return Run(plan, None, (item for item in plan.finished))
     predictor = model.open(device, engine=engine, batch_size=batch_size)
     ledger.open()
-    finish = _finisher(task, look, classes, measure)
+    finish = _finisher(predictor, look, classes, measure)
     return Run(plan, predictor, run(plan, predictor, finish, ledger, max_pixels=max_pixels))
 
 
@@ -145,15 +147,15 @@ def kept_classes(look: Look, task: Task) -> tuple[int, ...]:
     return tuple(sorted({index for name in look.keep or task.foreground for index in task.members(name)}))
 
 
-def cutout_alpha(answer: Answer, look: Look, classes: Sequence[int]) -> Uint8:
+def cutout_alpha(answer: Answer, look: Look, classes: Sequence[int], road: Road = SEGLAB) -> Uint8:
     """Return the alpha of an answer at the photo's own size: HW, 0..255.
 
     Nothing is stretched to the picture's own range: where the network finds nothing, the alpha is 0 everywhere.
     """
     if look.edge == "soft":
-        alpha = _soft(answer, classes)
+        alpha = _soft(answer, classes, road)
     else:
-        labels = unfit_labels(answer.logits_KHW, answer.placement)
+        labels = road.labels(answer.logits_KHW, answer.placement)
         alpha = _members(labels, classes).view(np.uint8) * np.uint8(255)
         if look.edge == "feather":
             alpha = feather(alpha, look.feather)
@@ -177,22 +179,27 @@ def render(photo: Photo, alpha: Uint8, background: Rgb | None) -> Uint8:
     return clean
 
 
-def _soft(answer: Answer, classes: Sequence[int]) -> Uint8:
+def _soft(answer: Answer, classes: Sequence[int], road: Road) -> Uint8:
+    if not road.soft:
+        probs_HW = road.alpha(answer.logits_KHW, answer.placement, classes)
+        return np.rint(255 * probs_HW).astype(np.uint8)
     work_hw = working_hw(answer.placement.source_hw)
     _, _, box_height, box_width = answer.placement.box
     reach = REACH_CELLS * max(work_hw[0] / box_height, work_hw[1] / box_width)
-    probs_hw = unfit_probs(answer.logits_KHW, replace(answer.placement, source_hw=work_hw), classes)
+    probs_hw = road.alpha(answer.logits_KHW, replace(answer.placement, source_hw=work_hw), classes)
     return soft_alpha(answer.photo.image, probs_hw, reach=reach)
 
 
-def _finisher(task: Task, look: Look, classes: Sequence[int], measure: bool) -> Finish:
+def _finisher(predictor: Predictor, look: Look, classes: Sequence[int], measure: bool) -> Finish:
+    road = predictor.road
+
     def finish(job: Job, answer: Answer) -> tuple[bool, dict[str, Any]]:
-        alpha = cutout_alpha(answer, look, classes)
+        alpha = cutout_alpha(answer, look, classes, road)
         _write(job.outputs["cutout"], answer.photo, alpha, look)
         facts: dict[str, Any] = {}
         if measure:
             facts["foreground"] = mask_area(alpha > 127)
-            facts["classes"] = class_areas(unfit_labels(answer.logits_KHW, answer.placement), task)
+            facts["classes"] = class_areas(road.labels(answer.logits_KHW, answer.placement), predictor.task)
         return bool((alpha > 127).any()), facts
 
     return finish

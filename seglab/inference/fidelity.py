@@ -164,7 +164,8 @@ class Saliency(_Original):
         return np.float32(1) - map_HW if 0 in classes else np.zeros_like(map_HW)
 
     def _map(self, logits_Khw: Float32, placement: Placement) -> Uint8:
-        probs_hw = 1 / (1 + np.exp(-(logits_Khw[1] - logits_Khw[0])))
+        with np.errstate(over="ignore"):  # A sigmoid of 0 is what overflows.
+            probs_hw = 1 / (1 + np.exp(logits_Khw[0] - logits_Khw[1]))
         low, high = probs_hw.min(), probs_hw.max()
         # Where all is the same the original divides by zero; nothing is salient then.
         stretched_hw = (probs_hw - low) / (high - low) if high > low else np.zeros_like(probs_hw)

@@ -9,7 +9,9 @@ Formats: torch/serialization.py of torch 1.0 to 2.15, and https://huggingface.co
 import json
 import mmap
 import stat
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +32,10 @@ __all__ = ["Checkpoint", "open_checkpoint", "read_tensors", "strip_names"]
 
 MAX_PICKLE_BYTES: Final = 1 << 26
 """Far more than the pickle of any checkpoint has; the values of tensors lie outside of it."""
+_DAMAGE: Final = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, LookupError, OverflowError, RuntimeError,
+)  # fmt: skip
+"""What Python's zipfile may raise on a damaged file; NotImplementedError is a RuntimeError."""
 _MAGIC: Final = 0x1950A86A20F9469CFC6C
 _PROTOCOL: Final = 1001
 _AGAIN: Final = "download it again; `seglab fetch` checks what it brings"
@@ -91,7 +97,7 @@ class Checkpoint:
             return {names[name]: tensor for name, tensor in loaded.items()}
         try:
             return self._load()
-        except (OSError, zipfile.BadZipFile, EOFError) as error:
+        except (OSError, *_DAMAGE) as error:
             raise _refused(self.path, f"it is damaged: {_words(error)}") from error
 
     def _load(self) -> "dict[str, Tensor]":
@@ -142,12 +148,12 @@ def open_checkpoint(path: Path) -> Checkpoint:
         raise DataError(f"`{path}` contains code (`{error}`) and is refused", hint) from error
     except PickleError as error:
         raise _refused(path, f"{error}") from error
-    except zipfile.BadZipFile as error:
-        raise _refused(path, "it is cut off or damaged") from error
     except FileNotFoundError:
         raise DataError(f"there is no file `{path}`") from None
     except OSError as error:
         raise DataError(f"cannot read `{path}`: {error.strerror or error}") from error
+    except _DAMAGE as error:
+        raise _refused(path, "it is cut off or damaged") from error
 
 
 def strip_names(names: list[str], path: Path) -> tuple[dict[str, str], str]:
@@ -218,7 +224,8 @@ def _open_zip(path: Path) -> Checkpoint:
         if any(name.startswith(f"{root}code/") for name in members) or f"{root}constants.pkl" in members:
             hint = "ask for its state_dict: `torch.save(model.state_dict(), FILE)`"
             raise _refused(path, "a TorchScript program, which would have to be run", hint)
-        if archive.NameToInfo.get(f"{root}byteorder") and archive.read(f"{root}byteorder") != b"little":
+        order = members.get(f"{root}byteorder")
+        if order is not None and (order.file_size > len(b"little") or archive.read(order) != b"little"):
             raise _refused(path, "written on a big-endian machine", "convert it there to .safetensors")
         info = members[f"{root}data.pkl"]
         if info.file_size > MAX_PICKLE_BYTES or info.compress_type != zipfile.ZIP_STORED:

@@ -10,6 +10,7 @@ Needs no torch. Opcodes: :mod:`pickletools`.
 
 import pickletools
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -128,7 +129,12 @@ def read_pickle(reader: Reader) -> Any:
         CodeError: If it names code that weights have no use for.
         PickleError: If it is broken, or has more than :data:`MAX_OPCODES` opcodes.
     """
-    machine = _Machine(reader.storages)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # pickletools: of odd escapes in damaged texts
+        return _run(_Machine(reader.storages), reader)
+
+
+def _run(machine: "_Machine", reader: Reader) -> Any:
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(reader)):  # type: ignore[arg-type]
             if opcode.name == "STOP":
@@ -295,10 +301,10 @@ def _sequence(args: tuple[Any, ...]) -> list[Any]:
     return list(values)
 
 
-def _tensor(args: tuple[Any, ...]) -> TensorRef:
+def _tensor(args: tuple[Any, ...]) -> "TensorRef | Instance":
     storage, offset, shape, stride = args[:4]
     if not isinstance(storage, StorageRef):
-        raise PickleError("a tensor in it has no storage")
+        return Instance(None, args)  # Plain pickle writes a storage as a call of torch's.
     numbers = (offset, *shape, *stride)
     if len(shape) != len(stride) or len(shape) > MAX_DIMENSIONS or any(type(n) is not int or n < 0 for n in numbers):
         raise PickleError("a tensor in it has an impossible shape")
