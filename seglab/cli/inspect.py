@@ -45,14 +45,14 @@ def inspect(
 
     Nothing is changed. The exit code is 1 if files cannot be read.
     """
-    from seglab.data.inspect import inspect as run
-    from seglab.data.manifest import open_dataset
-    from seglab.data.sheet import check_sheet, write_sheet
-
-    if sheet is not None:
-        check_sheet(sheet)  # before the work, not after it
     course = Course("inspect", "samples")
     with telling(lambda: (f"{course} were read, nothing is written", f"{same_command('inspect')} starts again")):
+        from seglab.data.inspect import inspect as run
+        from seglab.data.manifest import open_dataset
+        from seglab.data.sheet import check_sheet, write_sheet
+
+        if sheet is not None:
+            check_sheet(sheet)  # before the work, not after it
         found = run(open_dataset(data), workers=workers, progress=course.show)
         _show(found)
         if sheet is not None:

@@ -28,8 +28,13 @@ class Course:
         """Whether the count has begun."""
         return self._total > 0
 
+    @property
+    def complete(self) -> bool:
+        """Whether everything is counted."""
+        return self.started and self._done >= self._total
+
     def __str__(self) -> str:
-        return f"{self._done} of {self._total} {self._unit}"
+        return f"{self._done} of {self._total} {self._unit}" if self._total else f"no {self._unit}"
 
     @contextlib.contextmanager
     def show(self, total: int) -> Iterator[Progress]:

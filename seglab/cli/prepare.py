@@ -113,27 +113,27 @@ def prepare(
 
     After an interruption the same command goes on where it ended.
     """
-    from seglab.data.prepare import prepare as run
-    from seglab.data.problems import ProblemsFound
-    from seglab.data.sources import UnknownLayout
-    from seglab.tasks import load_task
-
     course = Course("prepare", "pairs")
-    try:
-        with telling(lambda: _kept(out, course, dry_run)):
+    with telling(lambda: _kept(out, course, dry_run)):
+        from seglab.data.prepare import prepare as run
+        from seglab.data.problems import ProblemsFound
+        from seglab.data.sources import UnknownLayout
+        from seglab.tasks import load_task
+
+        try:
             done = run(
                 raw, out, task=load_task(task) if task else None, source=source, val=val, test=test, max_side=max_side,
                 size=size, fit=fit.value, rules=rules, colours=colours, workers=workers, link=link.value,
                 drop_bad=drop_bad, dry_run=dry_run, force=force, progress=course.show,
             )  # fmt: skip
-    except UnknownLayout as error:
-        _show_near(error.near)
-        raise
-    except ProblemsFound as error:
-        _show(error.findings)
-        if json:
-            print_json({"dataset": None, **error.findings.to_dict()})
-        raise
+        except UnknownLayout as error:
+            _show_near(error.near)
+            raise
+        except ProblemsFound as error:
+            _show(error.findings)
+            if json:
+                print_json({"dataset": None, **error.findings.to_dict()})
+            raise
     _tell(done)
     if json:
         print_json(done.to_dict())
@@ -143,10 +143,12 @@ def _kept(out: Path, course: Course, dry_run: bool) -> tuple[str, str]:
     """Say what an interruption left."""
     again = same_command("prepare")
     building = out.resolve().with_name(f".{out.resolve().name}.building")
-    if dry_run or not course.started or not building.is_dir():
-        return "nothing was written, the source is as it was", f"{again} starts again"
-    message = f"{course} are done and kept in `{building}`; `{out}` is not made yet"
-    return message, f"{again} goes on from there"
+    if not dry_run and course.started and building.is_dir():
+        message = f"{course} are done and kept in `{building}`; `{out}` is not made yet"
+        return message, f"{again} goes on from there"
+    if not dry_run and course.complete and (out / "dataset.json").is_file():
+        return f"`{out}` is made", f"{again} tells what is in it"
+    return "nothing was written, the source is as it was", f"{again} starts again"
 
 
 def _show_near(near: "tuple[Near, ...]") -> None:

@@ -48,13 +48,13 @@ def synth(
     The same options give the same files, byte for byte. A task of your own says in its TOML file which parts of a
     drawn person its classes own: \[synth] with view = "portrait" or "figure", and \[synth.parts] of names.
     """
-    from seglab.tasks import load_task
-
     if layout not in _LAYOUTS:
         raise unknown("layout", layout, _LAYOUTS)
     run = _prepared if layout == "prepared" else _original
     course = Course("synth", "pictures")
     with telling(lambda: (f"{course} were drawn, nothing is kept", f"{same_command('synth')} starts again")):
+        from seglab.tasks import load_task
+
         values = run(_Options(load_task(task), num, _size_hw(size), out, seed, val, test, force), course)
     if json:
         print_json(values)

@@ -281,6 +281,24 @@ def test_prepare_that_was_stopped_says_what_is_kept_and_goes_on(
     assert not building.exists()
 
 
+def test_prepare_that_was_stopped_before_it_began_wrote_nothing(tmp_path: Path) -> None:
+    """Even while modules are still imported."""
+    raw = put(tmp_path / "raw", 3)
+    code = (
+        "import signal, sys, seglab.cli\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'seglab.data.prepare': signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "seglab.cli.main()\n"
+    )
+    command = [sys.executable, "-c", code, "prepare", str(raw), str(tmp_path / "out"), "--task", "clothes"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 130
+    assert "error: interrupted: nothing was written, the source is as it was" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
 def test_a_dry_run_that_was_stopped_wrote_nothing(tmp_path: Path) -> None:
     raw = put(tmp_path / "raw", 12)
     code, output = stopped("SIGTERM", "prepare", raw, tmp_path / "out", "-t", "clothes", "--workers", 0, "--dry-run")
