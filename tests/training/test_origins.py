@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -149,3 +151,32 @@ def test_a_fetched_checkpoint_starts_a_network_by_its_name(config, cache_dir):
     (origin,) = start_network(build("u2netp", 4), config)
     assert (origin.copied.copied, origin.copied.num_tensors) == (784, 798)
     assert (origin.licence, origin.commercial, origin.source) == ("Apache-2.0", "yes", "u2netp.pth")
+
+
+@pytest.mark.slow
+def test_the_command_starts_with_weights_and_asks_for_their_terms(dataset, tmp_path, cache_dir):
+    fetched(cache_dir, f"{FETCHED}mit_b0", bare_encoder("mit_b0"))
+    torch.save(build("unet-light", 7, width=4).state_dict(), tmp_path / "seven.pth")
+    task_path = tmp_path / "shapes.toml"
+    task_path.write_text(
+        'name = "shapes"\nclasses = ["none", "left", "right"]\nmirror = [["left", "right"]]\n'
+        '[regions]\nany = ["left", "right"]\n'
+    )
+
+    def run(out, *arguments):
+        command = [sys.executable, "-m", "seglab", "train", "--task", task_path, "--data", dataset.dir, "--size", "32"]
+        command += ["--epochs", "1", "--no-graph", "--out", tmp_path / out, *arguments]
+        return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+
+    started = run("a", "--init", tmp_path / "seven.pth", "--model", "unet-light", "--set", "model_args.width=4")
+    assert started.returncode == 0, started.stderr
+    assert "134 of 136 tensors start as in" in started.stderr
+    assert read_config(tmp_path / "a").training["start"][0]["copied"] == 134
+    encoder = ["--model", "segformer-mit_b0", "--encoder-weights", "auto"]
+    refused = run("b", *encoder)
+    assert refused.returncode == 2, refused.stderr
+    assert "must not be used commercially" in refused.stderr
+    assert "--accept-noncommercial" in refused.stderr
+    accepted = run("b", *encoder, "--accept-noncommercial")
+    assert accepted.returncode == 0, accepted.stderr
+    assert read_config(tmp_path / "b").training["start"][0]["commercial"] == "no"
