@@ -133,7 +133,8 @@ def test_wrong_task_files_are_refused_with_the_reason(tmp_path: Path, text: str,
 
 def test_no_code_knows_a_task_by_name() -> None:
     package_dir = Path(seglab.__file__).parent
-    allowed = {package_dir / "tasks.py", package_dir / "cli" / "options.py"}
+    # Published weights were trained for some task, which they do not say themselves.
+    allowed = {package_dir / "tasks.py", package_dir / "cli" / "options.py", package_dir / "models" / "originals.py"}
     quoted = re.compile(r"""["'](?:""" + "|".join(TASKS) + r""")["']""")
     searched, found = 0, []
     for path in sorted(package_dir.rglob("*.py")):

@@ -287,10 +287,11 @@ def _spans_behind(path: Path, reader: Reader, keys: list[str]) -> dict[str, Span
     for key in keys:
         if key not in reader.storages:
             raise _refused(path, f"storage `{key}` is of no tensor")
-        num_bytes = int.from_bytes(reader.read(8), "little") * _width(path, reader.storages[key])
+        count = reader.read(8)
+        num_bytes = int.from_bytes(count, "little") * _width(path, reader.storages[key])
         spans[key] = Span("", reader.position, num_bytes)
         reader.position += num_bytes
-        if reader.position > reader.end:
+        if len(count) < 8 or reader.position > reader.end:
             raise _refused(path, "it is cut off")
     return spans
 
