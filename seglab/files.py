@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +39,7 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
         DataError: If the folder cannot be written to, or the disk is full.
     """
     # A long name would pass the limit of 255 bytes with the additions, so only its beginning is kept.
-    stem = os.fsencode(path.name)[:180].decode(errors="ignore")
+    stem = os.fsencode(path.name)[:180].decode(sys.getfilesystemencoding(), errors="ignore")
     temporary_path = path.with_name(f".{stem}.{os.getpid()}.{time.monotonic_ns() & 0xFFFFFF:x}.part")
     try:
         yield temporary_path

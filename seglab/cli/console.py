@@ -1,6 +1,7 @@
 """What the user sees: notes, errors, tables and progress on stderr, data on stdout, and the one error boundary."""
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -96,12 +97,16 @@ def progress(total: int | None, description: str) -> Iterator[Progress]:
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.table import Column
 
+    console = stderr()
+    bar_width = 40 if console.width >= 120 else 20 if console.width >= 80 else 8
+    rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # The count and the times are never squeezed out.
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
-        TimeRemainingColumn(), TextColumn("{task.fields[info]}"),
+        TextColumn("{task.description}"), BarColumn(bar_width), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[info]}", table_column=rest),
     )  # fmt: skip
-    with Progress(*columns, console=stderr(), transient=True) as bar:
+    with Progress(*columns, console=console, transient=True, expand=True) as bar:
         yield _RichProgress(bar, bar.add_task(escape(description), total=total, info=""))
 
 
@@ -209,10 +214,13 @@ def _refused(error: OSError) -> int:
 
 
 def _mend_streams() -> None:
-    """Make streams that the caller has closed, and a terminal of no width, harmless."""
+    """Make streams that the caller has closed, or that cannot say every name, and a terminal of no width, harmless."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
+        stream = getattr(sys, name)
+        if stream is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - for the whole process
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     if os.environ.get("COLUMNS", "1").strip() in ("", "0"):
         del os.environ["COLUMNS"]
 

@@ -18,6 +18,7 @@ from seglab.device import Device, num_threads
 from seglab.engines.pixels import Normaliser, Pixels
 from seglab.errors import DataError, DeviceError
 from seglab.models.headers import external_tensors
+from seglab.models.session import EXTRA_NAMES
 
 __all__ = ["OpenVinoEngine"]
 
@@ -38,7 +39,8 @@ class OpenVinoEngine:
         reason: Why this engine was chosen.
 
     Raises:
-        DeviceError: If OpenVINO is missing, or another device than the CPU was asked for.
+        DeviceError: If OpenVINO is missing, another device than the CPU was asked for, or the graph has an operation
+            that OpenVINO takes and computes otherwise.
         DataError: If the graph is broken, not self-contained, or not of this form.
     """
 
@@ -54,7 +56,6 @@ class OpenVinoEngine:
     ) -> None:
         if device.kind != "cpu" and device.asked_for:
             raise DeviceError(f"engine `openvino` cannot use device `{device.name}`", "`--device cpu`")
-        openvino = _openvino()
         self.name = "openvino"
         self.precision = "fp32"
         self.notes: list[str] = []
@@ -62,18 +63,14 @@ class OpenVinoEngine:
         self.device = device if device.kind == "cpu" else Device("cpu", None, "the only one of this engine")
         self._path = path
         self._normalise = Normaliser(preprocess)
-        outside = external_tensors(path, data)
-        if outside:
-            raise DataError(
-                f"`{path}` keeps {len(outside)} tensors in other files (`{outside[0]}`...), which is refused",
-                "export it as one file",
-            )
-        core = openvino.Core()
-        try:
-            model = core.read_model(data)
-        except RuntimeError as error:
-            raise DataError(f"OpenVINO cannot load `{path}`: {_said(error)}") from error
+        core = _openvino().Core()
+        model = _read(core, path, data)
         self._one_by_one = _check_form(model, preprocess, path)
+        _check_operations(model, path)
+        names = [next(iter(sorted(output.get_names())), "") for output in model.outputs]
+        self._places = {name: place for place, name in enumerate(names) if place and name in EXTRA_NAMES}
+        self.extras = tuple(self._places)
+        """Names of what :meth:`with_extras` gives."""
         settings = {
             "INFERENCE_PRECISION_HINT": "f32",  # Otherwise bfloat16 where the processor has it.
             "PERFORMANCE_HINT": "LATENCY",
@@ -91,23 +88,55 @@ class OpenVinoEngine:
         Raises:
             DeviceError: If OpenVINO fails, for want of memory say.
         """
+        return self._compute(pixels_BHWC, [0])[0]
+
+    def with_extras(self, pixels_BHWC: Pixels) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+        """Return logits_BKHW of RGB pixels and, by name, logits_B1HW of the graph's other outputs.
+
+        Raises:
+            DeviceError: If OpenVINO fails, for want of memory say.
+        """
+        logits_BKHW, *extras = self._compute(pixels_BHWC, [0, *self._places.values()])
+        return logits_BKHW, dict(zip(self.extras, extras, strict=True))
+
+    def _compute(self, pixels_BHWC: Pixels, places: list[int]) -> list[NDArray[np.float32]]:
         image_BCHW = self._normalise(pixels_BHWC)
         if self._one_by_one and len(image_BCHW) != 1:
-            return np.concatenate([self._run(image_BCHW[i : i + 1]) for i in range(len(image_BCHW))])
-        return self._run(image_BCHW)
+            answers = [self._run(image_BCHW[i : i + 1], places) for i in range(len(image_BCHW))]
+            return [np.concatenate(parts) for parts in zip(*answers, strict=True)]
+        return self._run(image_BCHW, places)
 
-    def _run(self, image_BCHW: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _run(self, image_BCHW: NDArray[np.float32], places: list[int]) -> list[NDArray[np.float32]]:
         try:
             self._request.infer([image_BCHW], share_inputs=True)
-            # A copy: the memory is used again for the next batch.
-            logits_BKHW: NDArray[np.float32] = np.array(self._request.get_output_tensor(0).data, np.float32)
+            # Copies: the memory is used again for the next batch.
+            answer = [np.array(self._request.get_output_tensor(place).data, np.float32) for place in places]
         except RuntimeError as error:
-            shape = "x".join(map(str, image_BCHW.shape))
-            raise DeviceError(
-                f"OpenVINO failed on `{self._path}` with input {shape}: {_said(error)}",
-                "try a smaller batch, or `--engine onnxruntime`",
-            ) from error
-        return logits_BKHW
+            raise self._failure(image_BCHW, _said(error)) from error
+        shape = answer[0].shape
+        if len(shape) != 4 or (shape[0], *shape[2:]) != (len(image_BCHW), *image_BCHW.shape[2:]):
+            raise self._failure(image_BCHW, f"the output has shape {shape}")
+        return answer
+
+    def _failure(self, image_BCHW: NDArray[np.float32], what: str) -> DeviceError:
+        shape = "x".join(map(str, image_BCHW.shape))
+        return DeviceError(
+            f"OpenVINO failed on `{self._path}` with input {shape}: {what}",
+            "try a smaller batch, or `--engine onnxruntime`",
+        )
+
+
+def _read(core: Any, path: Path, data: bytes) -> Any:
+    outside = external_tensors(path, data)
+    if outside:
+        raise DataError(
+            f"`{path}` keeps {len(outside)} tensors in other files (`{outside[0]}`...), which is refused",
+            "export it as one file",
+        )
+    try:
+        return core.read_model(data)
+    except RuntimeError as error:
+        raise DataError(f"OpenVINO cannot load `{path}`: {_said(error)}") from error
 
 
 def _check_form(model: Any, preprocess: Preprocess, path: Path) -> bool:
@@ -127,6 +156,16 @@ def _check_form(model: Any, preprocess: Preprocess, path: Path) -> bool:
     if batch not in (None, 1):
         raise DataError(f"`{path}` takes exactly {batch} pictures at a time: it cannot be used")
     return batch == 1
+
+
+def _check_operations(model: Any, path: Path) -> None:
+    """Refuse what OpenVINO takes and computes otherwise: its interpolation passes over ``antialias``."""
+    for operation in model.get_ops():
+        if operation.get_type_name() == "Interpolate" and operation.get_attributes().get("antialias"):
+            raise DeviceError(
+                f"OpenVINO cannot run `{path}`: it leaves out the antialiasing of `{operation.get_friendly_name()}`",
+                "`--engine onnxruntime` and `--engine torch` can",
+            )
 
 
 @cache

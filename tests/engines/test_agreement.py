@@ -13,6 +13,7 @@ import torch
 
 from seglab.device import Device
 from seglab.engines import ENGINES, open_engine
+from seglab.errors import DeviceError
 from seglab.models import zoo
 from seglab.models.bundle import load_network
 from seglab.models.export import Export, photo_like
@@ -21,8 +22,11 @@ from tests.models.networks import NETWORKS
 CPU = Device("cpu", None, "test")
 QUICK = ("unet-light",)
 LABELS = [label if label in QUICK else pytest.param(label, marks=pytest.mark.slow) for label in NETWORKS]
-FREE_SHAPES = ((1, 96, 128), (2, 96, 128), (1, 97, 131), (2, 33, 65), (3, 64, 64), (1, 1, 1), (1, 160, 31))
+FREE_SHAPES = ((1, 96, 128), (2, 96, 128), (1, 97, 131), (2, 33, 65), (3, 64, 64), (1, 160, 31), (1, 1, 1))
 FIXED_SHAPES = ((1, 96, 128), (3, 96, 128), (1, 96, 128), (2, 96, 128))
+
+REFUSED = (("smp-dpt", "openvino"),)
+"""Its graph has an antialiased interpolation, which OpenVINO would compute without."""
 
 Bundle = Callable[[str], tuple[Path, Export]]
 
@@ -36,27 +40,36 @@ def usable_engines() -> list[str]:
 def test_engines_agree(bundle: Bundle, label: str) -> None:
     bundle_dir, export = bundle(label)
     assert export.difference < 1e-3
-    opened = {name: open_engine(bundle_dir, CPU, name) for name in usable_engines()}
+    opened = {name: open_engine(bundle_dir, CPU, name) for name in usable_engines() if (label, name) not in REFUSED}
     assert [engine.name for engine, _ in opened.values()] == list(opened)
     assert len({config.save_id for _, config in opened.values()}) == 1
     same = dict.fromkeys(itertools.combinations(opened, 2), 0)
     num_pixels, spread, labels_seen = 0, [], set()
     for seed, shape in enumerate(FREE_SHAPES if export.dynamic else FIXED_SHAPES):
         pixels = photo_like(shape, seed)
-        logits = {name: engine(pixels) for name, (engine, _) in opened.items()}
-        for a, b in same:
+        able = [name for name in opened if name != "openvino" or shape[1:] != (1, 1)]  # It cannot pool 1x1.
+        logits = {name: opened[name][0](pixels) for name in able}
+        for a, b in itertools.combinations(able, 2):
             assert logits[a].dtype == logits[b].dtype == np.float32
             assert logits[a].shape == logits[b].shape == (shape[0], 11, *shape[1:])
             assert np.abs(logits[a] - logits[b]).max() < 1e-3, (a, b, shape)
-            same[a, b] += int((logits[a].argmax(1) == logits[b].argmax(1)).sum())
+            same[a, b] += int((logits[a].argmax(1) == logits[b].argmax(1)).sum()) if len(able) == len(opened) else 0
         main = logits["torch"]
-        num_pixels += main[:, 0].size
+        num_pixels += main[:, 0].size if len(able) == len(opened) else 0
         spread.append(float(main.std()))
         labels_seen |= set(np.unique(main.argmax(1)))
     assert min(same.values()) >= 0.999 * num_pixels, same
     # The comparison would be void if all logits were alike, or one class won everywhere.
-    assert max(spread) > 0.1
-    assert len(labels_seen) > 2
+    assert max(spread) > 0.3
+    assert len(labels_seen) > 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("label", "name"), REFUSED)
+def test_what_an_engine_would_compute_otherwise_is_refused(bundle: Bundle, label: str, name: str) -> None:
+    pytest.importorskip(name)
+    with pytest.raises(DeviceError, match="it leaves out the antialiasing of"):
+        open_engine(bundle(label)[0], CPU, name)
 
 
 def test_every_family_of_the_zoo_is_compared() -> None:
