@@ -8,7 +8,7 @@ Legend: B batch, C channels, K classes, M maps of a mask, H W pixels.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -40,6 +40,8 @@ _UP: Final = (8, 8, 8, 8, 4, 2, 1)
 """Channels of the levels on the way down and up, in units of the width."""
 _NUM_DROPPING: Final = 3
 """Levels on the way up that drop half of their values in training."""
+_HEAD_SIDE: Final = 4
+"""Side of the discriminator's last convolution, which pads nothing."""
 
 
 @dataclass(frozen=True)
@@ -199,23 +201,26 @@ class Discriminator(nn.Module):
     Args:
         mask_channels: M, the maps of a mask: see :func:`soft_mask`.
         width: Channels of the first layer; 64 in the original.
+        channels: Channels of all layers, instead of the original's 1, 2, 4 and 8 times the width. The first and the
+            last layer halve the picture.
     """
 
-    least: int = 20
-    """Both sides of a picture are at least this."""
-
-    def __init__(self, mask_channels: int = 1, *, width: int = 64) -> None:
+    def __init__(self, mask_channels: int = 1, *, width: int = 64, channels: Sequence[int] = ()) -> None:
         super().__init__()
-        channels = [3 + mask_channels, width, 2 * width, 4 * width, 8 * width]
+        outputs = [*channels] or [width * factor for factor in (1, 2, 4, 8)]
+        last = len(outputs) - 1
+        strides = [2 if layer in (0, last) else 1 for layer in range(len(outputs))]
+        self.least = _least_side(strides)
+        """Both sides of a picture are at least this: 20 in the original."""
         self.blocks = nn.ModuleList(
             [
                 Judge(before, after, stride=stride, norm=layer > 0)
                 for layer, (before, after, stride) in enumerate(
-                    zip(channels[:-1], channels[1:], (2, 1, 1, 2), strict=True)
+                    zip([3 + mask_channels, *outputs[:-1]], outputs, strides, strict=True)
                 )
             ]
         )
-        self.head = nn.Conv2d(channels[-1], 1, 4)
+        self.head = nn.Conv2d(outputs[-1], 1, _HEAD_SIDE)
 
     def forward(self, image_BCHW: Tensor, mask_BMHW: Tensor) -> Tensor:
         """Return (B, 1, h, w) logits, positive where the mask looks true; 60 x 60 of them for 256 x 256 pixels.
@@ -250,6 +255,14 @@ class Judge(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return a map that is a pixel smaller, after the stride."""
         return F.leaky_relu(self.norm(self.conv(features)), _SLOPE)
+
+
+def _least_side(strides: Sequence[int]) -> int:
+    """Return the side of the smallest picture that 4x4 convolutions of some strides leave enough of for the last one."""
+    side = _HEAD_SIDE
+    for stride in reversed(strides):
+        side = side + 1 if stride == 1 else side * stride
+    return side
 
 
 def soft_mask(logits_BKHW: Tensor) -> Tensor:

@@ -125,6 +125,15 @@ def test_the_discriminator_judges_by_position(side, num_positions):
     assert logits.shape == (2, 1, num_positions, num_positions)
 
 
+@pytest.mark.parametrize(("channels", "least"), [((4,), 8), ((4, 6), 16), ((4, 6, 8), 18), ((4, 4, 4, 4, 4), 22)])
+def test_a_discriminator_of_any_depth_knows_the_smallest_picture(channels, least):
+    discriminator = pix2pix.Discriminator(channels=channels)
+    assert discriminator.least == least
+    assert discriminator(picture(2, 3, least, least), picture(2, 1, least, least)).shape == (2, 1, 1, 1)
+    with pytest.raises(UsageError, match="cannot judge"):
+        discriminator(picture(2, 3, least - 1, least), picture(2, 1, least - 1, least))
+
+
 def test_the_discriminator_refuses_tiny_pictures():
     with pytest.raises(UsageError, match="cannot judge 19x40 pixels") as caught:
         pix2pix.Discriminator()(picture(2, 3, 19, 40), picture(2, 1, 19, 40))
