@@ -17,6 +17,7 @@ FitMode = Literal["stretch", "pad"]
 Precision = Literal["auto", "fp32", "bf16"]
 Optimizer = Literal["adamw", "adam", "sgd"]
 Schedule = Literal["cosine", "onecycle", "poly", "exponential", "constant"]
+Layout = Literal["auto", "channels_first", "channels_last"]
 Trainer = Literal["supervised", "adversarial"]
 
 LOSSES: Final[Mapping[str, Mapping[str, float]]] = {
@@ -132,7 +133,14 @@ class TrainConfig:
     steps: int = 0
     """Steps in all, whatever ``epochs`` says; 0 counts by epochs."""
     batch_size: int = 8
-    """Samples a step."""
+    """Samples that go through the network at once."""
+    accumulate: int = 1
+    """Such batches a step: their gradients are added up, and a step learns from ``batch_size * accumulate`` samples."""
+    halve_batches: bool = False
+    """Where memory does not suffice, halve the batches and add up the gradients of twice as many."""
+    overfit: int = 0
+    """Train and validate on so many samples of the training split, to see whether a network can learn them; 0 for
+    all."""
     optimizer: Optimizer = "adamw"
     """``adamw``, ``adam`` or ``sgd``."""
     lr: float = 2e-3
@@ -171,6 +179,11 @@ class TrainConfig:
     """Decay of the moving average of the weights that is validated and saved; 0 switches it off."""
     precision: Precision = "auto"
     """``fp32``, ``bf16`` (mixed: bfloat16 where it is safe), or ``auto``: mixed on GPUs that are built for it."""
+    layout: Layout = "auto"
+    """Order of the network's numbers in memory: ``channels_first``, ``channels_last``, or ``auto``: the latter on GPUs
+    only, as it slows training down on CPUs."""
+    compile: bool = False
+    """Let torch compile the network: a minute or more at first, faster steps then."""
     augment: Strengths = field(default_factory=Strengths)
     """Augmentation. In a recipe: ``none``, ``light``, ``standard``, ``strong``, one number, or a table of them."""
     seed: int = 0
@@ -189,6 +202,11 @@ class TrainConfig:
         problems += [*_loss_problems(self), *_list_problems(self)]
         if problems:
             raise UsageError("train configuration: " + "; ".join(problems))
+
+    @property
+    def step_size(self) -> int:
+        """Samples a step, as long as there are enough."""
+        return self.batch_size * self.accumulate
 
     def loss_terms(self) -> dict[str, tuple[float, dict[str, float]]]:
         """Return weight and complete options of every loss that counts."""
@@ -289,6 +307,7 @@ def _type_problems(config: TrainConfig) -> list[str]:
 
 _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "size": (16, 4096), "epochs": (1, 1_000_000), "steps": (0, 1_000_000_000), "batch_size": (1, 65536),
+    "accumulate": (1, 65536), "overfit": (0, 1_000_000_000),
     "lr": (1e-12, 1e3), "momentum": (0, 0.999999), "weight_decay": (0, 1e3), "encoder_lr": (0, 1e3),
     "warmup": (0, 1), "power": (0, 100), "gamma": (1e-6, 1), "decay_epochs": (1, 1_000_000), "clip": (0, math.inf),
     "ema": (0, 0.999999), "seed": (0, 2**63 - 1), "val_every": (1, 1_000_000), "patience": (0, 1_000_000),
@@ -312,7 +331,7 @@ def _number_problems(config: object, ranges: Mapping[str, tuple[float, float]], 
 def _choice_problems(config: TrainConfig) -> list[str]:
     choices = {
         "fit": get_args(FitMode), "precision": get_args(Precision), "optimizer": get_args(Optimizer),
-        "schedule": get_args(Schedule), "trainer": get_args(Trainer),
+        "schedule": get_args(Schedule), "trainer": get_args(Trainer), "layout": get_args(Layout),
     }  # fmt: skip
     return [
         f"`{name}` is `{getattr(config, name)}`, known: {', '.join(known)}"

@@ -173,7 +173,7 @@ def epoch_batches(
 
     Args:
         samples: The training split.
-        config: ``batch_size``, ``augment`` and ``seed`` matter here.
+        config: ``batch_size``, ``accumulate``, ``augment`` and ``seed`` matter here.
         epoch: Number of the epoch; decides order and augmentation.
         start_step: Steps of the epoch to leave out, as they are done already.
         workers: Threads; by default as many as there are usable CPUs, 0 for none.
@@ -187,7 +187,7 @@ def epoch_batches(
         strengths=config.augment,
         seed=config.seed,
     )
-    steps = plan_epoch(len(samples), config.batch_size, seed=config.seed, epoch=epoch)[start_step:]
+    steps = plan_epoch(len(samples), config.step_size, seed=config.seed, epoch=epoch)[start_step:]
     workers = num_threads() if workers is None else workers
     return ahead(partial(_make_batch, samples, augmentation, epoch), steps, workers=workers, depth=workers + 1)
 

@@ -78,7 +78,7 @@ class Session:
         self._preprocess = preprocess_of(config)
         edges = "edge" in config.loss_terms()
         self._samples = TrainingSamples(dataset, "train", self._preprocess, edges=edges)
-        self._num_steps = len(plan_epoch(len(self._samples), config.batch_size, seed=0, epoch=0))
+        self._num_steps = len(plan_epoch(len(self._samples), config.step_size, seed=0, epoch=0))
         self._total_steps = config.steps or config.epochs * self._num_steps
         self._num_epochs = -(-self._total_steps // self._num_steps)
         self._validates = "val" in dataset.splits
