@@ -60,7 +60,6 @@ def fetch(
     kind = "dataset"  # or "checkpoint": weights, as .pth, .onnx, .safetensors
     title = "our faces, 2026"
     origin = "https://wiki.example.org/faces"
-    task = "face"
     bytes = 120_000_000  # roughly; unpacked_bytes = what it becomes
     licence = "CC-BY-4.0"
     commercial = "yes"  # or "no", "unclear"; terms = "says more"

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from seglab.device import num_threads
 from seglab.errors import DataError
-from seglab.evaluation.confusion import Matrix
-from seglab.evaluation.result import Evaluation, Failure, Tally, compare
+from seglab.evaluation.result import Comparison, Evaluation, Failure, Tally, compare
+from seglab.evaluation.shards import WHOLE, Shard
 from seglab.pipeline import ahead
 from seglab.tasks import Task
 
@@ -33,6 +33,9 @@ def evaluate(
     split: str = "test",
     *,
     task: Task | None = None,
+    outlines: bool = False,
+    at_model: bool = False,
+    shard: Shard = WHOLE,
     workers: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
@@ -46,6 +49,9 @@ def evaluate(
         dataset: A prepared dataset of the same classes.
         split: A split of the dataset.
         task: Regions and levels to score, of the same classes; the dataset's task by default.
+        outlines: Look at outlines as well.
+        at_model: Compare on the model's grid instead of at the photos' own size: faster, and kinder to thin things.
+        shard: Which part of the split.
         workers: Decoding threads; as many as there are usable CPUs by default, 0 for none.
         progress: Called with 1 after each image.
 
@@ -60,11 +66,11 @@ def evaluate(
     check_same_labels("the model", predictor.task, dataset)
     task = task or dataset.task
     check_same_labels("the task", task, dataset)
-    samples = dataset.split(split)
+    samples = shard.of(dataset.split(split))
     workers = num_threads() if workers is None else workers
     depth = 2 * workers + predictor.batch_size
-    read = ahead(partial(_read, predictor, dataset), samples, workers=workers, depth=depth)
-    compared = ahead(partial(_compare, predictor, task.num_classes), _run(predictor, read), workers=workers)
+    read = ahead(partial(_read, predictor, dataset, at_model), samples, workers=workers, depth=depth)
+    compared = ahead(partial(_compare, predictor, task, outlines), _run(predictor, read), workers=workers)
     tally = Tally(task)
     for outcome in compared:
         if isinstance(outcome, Failure):
@@ -112,7 +118,8 @@ class _Fitted:
     placement: "Placement"
 
 
-def _read(predictor: "Predictor", dataset: "Dataset", sample: "Sample") -> _Fitted | Failure:
+def _read(predictor: "Predictor", dataset: "Dataset", at_model: bool, sample: "Sample") -> _Fitted | Failure:
+    from seglab.data.geometry import Placement, fit_labels
     from seglab.data.images import read_labels, read_photo
 
     what = "photo"
@@ -122,7 +129,12 @@ def _read(predictor: "Predictor", dataset: "Dataset", sample: "Sample") -> _Fitt
         truth = read_labels(dataset.label_path(sample))
     except (DataError, OSError) as error:
         return Failure(sample.id, f"{what}: {error}")
-    return _Fitted(sample.id, truth, *fitted)
+    pixels, placement = fitted
+    if at_model:
+        truth = fit_labels(truth, predictor.config.preprocess)
+        height, width = placement.size_hw
+        placement = Placement(placement.size_hw, placement.size_hw, (0, 0, height, width))
+    return _Fitted(sample.id, truth, pixels, placement)
 
 
 def _run(
@@ -136,13 +148,14 @@ def _run(
 
 
 def _compare(
-    predictor: "Predictor", num_classes: int, item: tuple[_Fitted, NDArray[np.float32]] | Failure
-) -> tuple[str, Matrix, int] | Failure:
+    predictor: "Predictor", task: Task, outlines: bool, item: tuple[_Fitted, NDArray[np.float32]] | Failure
+) -> tuple[str, Comparison] | Failure:
     if isinstance(item, Failure):
         return item
     fitted, logits_KHW = item
+    prediction = predictor.road.labels(logits_KHW, fitted.placement)
     try:
-        return (fitted.id, *compare(fitted.truth, predictor.road.labels(logits_KHW, fitted.placement), num_classes))
+        return fitted.id, compare(fitted.truth, prediction, task, outlines=outlines)
     except DataError as error:
         return Failure(fitted.id, error.message)
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from seglab.device import num_threads
 from seglab.errors import DataError
-from seglab.evaluation.confusion import Matrix
 from seglab.evaluation.evaluate import check_same_labels
-from seglab.evaluation.result import Evaluation, Tally, compare
+from seglab.evaluation.result import Comparison, Evaluation, Tally, compare
+from seglab.evaluation.shards import WHOLE, Shard
 from seglab.pipeline import ahead
 from seglab.tasks import IGNORE, Task
 
@@ -35,6 +35,8 @@ def evaluate_folders(
     *,
     split: str = "test",
     allow_missing: bool = False,
+    outlines: bool = False,
+    shard: Shard = WHOLE,
     workers: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
@@ -49,6 +51,8 @@ def evaluate_folders(
         task: What the ids mean.
         split: Which split, if the truth is a dataset.
         allow_missing: Score a missing prediction as all background instead of refusing.
+        outlines: Look at outlines as well.
+        shard: Which part of the truths; predictions that another part has are not counted as extra.
         workers: Decoding threads; as many as there are usable CPUs by default, 0 for none.
         progress: Called with 1 after each image.
 
@@ -56,19 +60,20 @@ def evaluate_folders(
         DataError: If a prediction is missing, a mask cannot be read, differs in size from its truth or holds an id
             outside the task: all are named at once. Also if a folder is empty or the dataset has other classes.
     """
-    truths = _masks_of(truth, split, task)
+    everything = _masks_of(truth, split, task)
+    truths = dict(shard.of(list(everything.items())))
     predictions = _masks_in(pred_dir)
     missing = tuple(name for name in truths if name not in predictions)
     pairs = [_Pair(name, path, predictions.get(name)) for name, path in truths.items()]
     problems = [] if allow_missing else [f"`{name}`: no prediction" for name in missing]
     wanted = [pair for pair in pairs if allow_missing or pair.prediction is not None]
     tally = Tally(task)
-    outcomes = ahead(partial(_score, task), wanted, workers=num_threads() if workers is None else workers)
+    outcomes = ahead(partial(_score, task, outlines), wanted, workers=num_threads() if workers is None else workers)
     for pair, outcome in zip(wanted, outcomes, strict=True):
         if isinstance(outcome, str):
             problems.append(f"`{pair.name}`: {outcome}")
         else:
-            tally.add(pair.name, *outcome)
+            tally.add(pair.name, outcome)
         if progress is not None:
             progress(1)
     if problems:
@@ -76,7 +81,7 @@ def evaluate_folders(
         raise DataError(f"{len(problems)} of {len(truths)} masks cannot be scored: {_listed(problems)}", hint)
     if isinstance(truth, Path):
         _refuse_mistaken_white(tally)
-    return tally.finish(missing=missing, num_extra=sum(name not in truths for name in predictions))
+    return tally.finish(missing=missing, num_extra=sum(name not in everything for name in predictions))
 
 
 def _masks_of(truth: "Dataset | Path", split: str, task: Task) -> dict[str, Path]:
@@ -122,8 +127,8 @@ class _Pair:
     prediction: Path | None
 
 
-def _score(task: Task, pair: _Pair) -> tuple[Matrix, int] | str:
-    """Return the matrix and the number of ignored pixels, or what is wrong."""
+def _score(task: Task, outlines: bool, pair: _Pair) -> Comparison | str:
+    """Return what is counted, or what is wrong."""
     from seglab.data.images import read_labels
 
     what = "truth"
@@ -134,7 +139,7 @@ def _score(task: Task, pair: _Pair) -> tuple[Matrix, int] | str:
     except (DataError, OSError) as error:
         return f"{what}: {error}"
     try:
-        return compare(truth, _white_as_one(prediction, task), task.num_classes)
+        return compare(truth, _white_as_one(prediction, task), task, outlines=outlines)
     except DataError as error:
         return error.message
 

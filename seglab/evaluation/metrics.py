@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MEASURES",
+    "OUTLINE_MEASURES",
     "SCHEMA",
     "Counts",
     "GroupScore",
     "LevelScore",
+    "OutlineScore",
     "Scores",
     "count",
     "f1",
@@ -42,7 +44,7 @@ __all__ = [
     "value",
 ]
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 """Version of the JSON that :meth:`Scores.to_dict` returns."""
 
 Floats = NDArray[np.float64]
@@ -108,6 +110,10 @@ MEASURES: Final = {"iou": iou, "f1": f1, "precision": precision, "recall": recal
 """The measures of a group by name; with ``.`` and a class or region they are metric names, as in ``iou.hair``."""
 
 
+OUTLINE_MEASURES: Final = ("boundary_iou", "boundary_f1")
+"""The measures of an outline; with ``.`` and a class or region they are metric names, as in ``boundary_iou.hair``."""
+
+
 def mean_present(scores: Floats) -> Floats:
     """Average over the last axis without the NaN of absent groups; NaN if all are absent."""
     present = ~np.isnan(scores)
@@ -161,6 +167,15 @@ class GroupScore:
 
 
 @dataclass(frozen=True)
+class OutlineScore:
+    """How well outlines of a class or region agree (:mod:`seglab.evaluation.boundary`); NaN where there are none."""
+
+    name: str
+    boundary_iou: float
+    boundary_f1: float
+
+
+@dataclass(frozen=True)
 class LevelScore:
     """A level of the hierarchy: the mean IoU of the present among its members."""
 
@@ -196,6 +211,8 @@ class Scores:
     """Pixels that were counted."""
     num_ignored: int
     """Pixels that the truth marks 255: left out."""
+    outlines: tuple[OutlineScore, ...] = ()
+    """Of the classes, then the regions; empty where outlines were not looked at."""
 
     @property
     def ignored_share(self) -> float:
@@ -230,6 +247,10 @@ class Scores:
             "ignored_share": self.ignored_share,
             "classes": {score.name: _group_dict(score) for score in self.classes},
             "regions": {score.name: _group_dict(score) for score in self.regions},
+            "outlines": {
+                score.name: {measure: _null(getattr(score, measure)) for measure in OUTLINE_MEASURES}
+                for score in self.outlines
+            },
             "levels": {
                 level.name: {
                     "iou": _null(level.iou),
@@ -285,12 +306,18 @@ def summarize(matrix: "Matrix", task: Task, *, num_ignored: int = 0) -> Scores:
     )
 
 
-def metric_names(task: Task) -> tuple[str, ...]:
-    """Return every name that :func:`value` knows for a task, headline figures first."""
+def metric_names(task: Task, *, outlines: bool = False) -> tuple[str, ...]:
+    """Return every name that :func:`value` knows for a task, headline figures first.
+
+    Args:
+        task: The task.
+        outlines: Whether outlines are looked at.
+    """
     return (
         *_HEADLINE,
         *(f"{measure}.{name}" for measure in MEASURES for name in groups(task)),
         *(f"level.{name}.iou" for name in task.levels),
+        *(f"{measure}.{name}" for measure in OUTLINE_MEASURES for name in groups(task) if outlines),
     )
 
 
@@ -311,6 +338,11 @@ def value(scores: Scores, name: str) -> float | None:
             for score in (*scores.classes, *scores.regions)
         },
         **{f"level.{level.name}.iou": level.iou for level in scores.levels},
+        **{
+            f"{measure}.{score.name}": getattr(score, measure)
+            for measure in OUTLINE_MEASURES
+            for score in scores.outlines
+        },
     }
     if name not in table:
         raise unknown(f"metric of task `{scores.task}`", name, table)

@@ -1,9 +1,13 @@
-"""What an evaluation leaves: one matrix, a few counts an image, and the scores of both."""
+"""What an evaluation leaves: one matrix, a few counts an image, and the scores of both.
+
+Shapes: N images, G groups (classes, then regions), K classes.
+"""
 
 import csv
 import io
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -12,6 +16,7 @@ from numpy.typing import NDArray
 from seglab.evaluation.confusion import Matrix, confusion
 from seglab.evaluation.metrics import (
     Counts,
+    OutlineScore,
     Scores,
     count,
     groups,
@@ -22,7 +27,7 @@ from seglab.evaluation.metrics import (
 )
 from seglab.tasks import Task
 
-__all__ = ["Evaluation", "Failure", "ImageScore", "Tally"]
+__all__ = ["Comparison", "Evaluation", "Failure", "ImageScore", "Tally", "assemble", "compare"]
 
 NUM_WORST: Final = 10
 """How many of the worst images the JSON lists."""
@@ -34,6 +39,18 @@ class Failure:
 
     id: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is counted in one image."""
+
+    matrix: Matrix
+    """K x K pixels, rows truth."""
+    num_ignored: int
+    """Pixels that the truth marks 255; they are not in the matrix."""
+    outlines: NDArray[np.int64] | None = None
+    """(G, :data:`seglab.evaluation.boundary.NUM_COUNTS`), where outlines are looked at."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +77,8 @@ class Evaluation:
     """The N images that were scored, in order."""
     counts: Counts
     """``(N, G)`` pixels of every image and group, enough for any score of any subset of the images."""
+    outlines: NDArray[np.int64] | None = None
+    """(N, G, :data:`seglab.evaluation.boundary.NUM_COUNTS`), where outlines were looked at."""
     failures: tuple[Failure, ...] = ()
     """Images that could not be scored; they are in no score."""
     missing: tuple[str, ...] = ()
@@ -120,7 +139,7 @@ class Evaluation:
 
 
 class Tally:
-    """Adds up images. Memory is one matrix and three numbers an image and group."""
+    """Adds up images. Memory is one matrix and a few numbers an image and group."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -129,35 +148,86 @@ class Tally:
         self.ids: list[str] = []
         self.failures: list[Failure] = []
         self._counts: list[NDArray[np.int64]] = []
+        self._outlines: list[NDArray[np.int64]] = []
 
-    def add(self, name: str, matrix: Matrix, num_ignored: int) -> None:
-        """Add an image by its confusion matrix and the number of pixels that are not in it."""
-        counts = count(matrix, self.task)
-        self.matrix += matrix
-        self.num_ignored += num_ignored
+    def add(self, name: str, compared: Comparison) -> None:
+        """Add an image."""
+        counts = count(compared.matrix, self.task)
+        self.matrix += compared.matrix
+        self.num_ignored += compared.num_ignored
         self.ids.append(name)
         self._counts.append(np.stack([counts.tp, counts.fp, counts.fn]))
+        if compared.outlines is not None:
+            self._outlines.append(compared.outlines)
 
     def finish(self, *, missing: tuple[str, ...] = (), num_extra: int = 0) -> Evaluation:
         """Score what was added."""
         empty = np.zeros((0, 3, len(groups(self.task))), np.int64)
         counts_N3G = np.stack(self._counts) if self._counts else empty
-        return Evaluation(
-            task=self.task,
-            matrix=self.matrix,
-            scores=summarize(self.matrix, self.task, num_ignored=self.num_ignored),
-            ids=tuple(self.ids),
-            counts=Counts(counts_N3G[:, 0], counts_N3G[:, 1], counts_N3G[:, 2]),
+        return assemble(
+            self.task,
+            self.matrix,
+            self.num_ignored,
+            self.ids,
+            Counts(counts_N3G[:, 0], counts_N3G[:, 1], counts_N3G[:, 2]),
+            np.stack(self._outlines) if self._outlines else None,
             failures=tuple(self.failures),
             missing=missing,
             num_extra=num_extra,
         )
 
 
-def compare(truth: NDArray[np.uint8], prediction: NDArray[np.uint8], num_classes: int) -> tuple[Matrix, int]:
-    """Return the confusion matrix of one image and the number of its pixels that the truth marks 255."""
-    matrix = confusion(truth, prediction, num_classes)
-    return matrix, truth.size - int(matrix.sum())
+def assemble(
+    task: Task,
+    matrix: Matrix,
+    num_ignored: int,
+    ids: Sequence[str],
+    counts: Counts,
+    outlines: NDArray[np.int64] | None,
+    *,
+    failures: tuple[Failure, ...] = (),
+    missing: tuple[str, ...] = (),
+    num_extra: int = 0,
+) -> Evaluation:
+    """Score counts; the arguments are the fields of :class:`Evaluation`."""
+    scores = summarize(matrix, task, num_ignored=num_ignored)
+    if outlines is not None:
+        scores = replace(scores, outlines=_score_outlines(task, outlines.sum(0)))
+    return Evaluation(task, matrix, scores, tuple(ids), counts, outlines, failures, missing, num_extra)
+
+
+def compare(
+    truth: NDArray[np.uint8], prediction: NDArray[np.uint8], task: Task, *, outlines: bool = False
+) -> Comparison:
+    """Count one image.
+
+    Args:
+        truth: HW class ids; 255 is ignored.
+        prediction: HW class ids.
+        task: What they mean.
+        outlines: Count outlines as well, which takes some ten times as long.
+
+    Raises:
+        DataError: If the sizes differ, or an id is none of the task.
+    """
+    matrix = confusion(truth, prediction, task.num_classes)
+    num_ignored = truth.size - int(matrix.sum())
+    if not outlines:
+        return Comparison(matrix, num_ignored)
+    from seglab.evaluation.boundary import count_boundaries
+
+    members = [task.members(name) for name in groups(task)]
+    return Comparison(matrix, num_ignored, count_boundaries(truth, prediction, members))
+
+
+def _score_outlines(task: Task, counts_GC: NDArray[np.int64]) -> tuple[OutlineScore, ...]:
+    from seglab.evaluation.boundary import score_boundaries
+
+    scored = score_boundaries(counts_GC)
+    return tuple(
+        OutlineScore(name, float(boundary_iou), float(boundary_f1))
+        for name, boundary_iou, boundary_f1 in zip(groups(task), scored.iou, scored.f1, strict=True)
+    )
 
 
 def _image_dict(image: ImageScore) -> dict[str, Any]:

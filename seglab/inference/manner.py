@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from seglab.models.bundle import BundleConfig
     from seglab.models.originals import Original
 
-__all__ = ["FIDELITIES", "Manner"]
+__all__ = ["FIDELITIES", "VIEWS", "Manner"]
 
 FIDELITIES: Final = ("seglab", "original")
 """What ``--fidelity`` takes."""
 NORMALISATIONS: Final = ("running", "batch")
 """What ``--bn`` takes: statistics collected in training, or those of the photo at hand."""
+VIEWS: Final = ("none", "flip", "multiscale")
+"""What ``--tta`` takes: one look, a mirrored one too, or three sizes and their mirrors."""
 
 
 @dataclass(frozen=True)
@@ -31,18 +33,22 @@ class Manner:
     """``seglab`` or ``original``: who brings photos to the network and masks back."""
     bn: str | None = None
     """``running`` or ``batch``; None is running, but where the original's code has no such mode."""
+    tta: str = "none"
+    """How often the network looks: one of :data:`VIEWS`; see :mod:`seglab.inference.views`."""
 
     def __post_init__(self) -> None:
         if self.fidelity not in FIDELITIES:
             raise unknown("fidelity", self.fidelity, FIDELITIES)
+        if self.tta not in VIEWS:
+            raise unknown("choice of `--tta`", self.tta, VIEWS)
         if self.bn is not None and self.bn not in NORMALISATIONS:
             raise unknown("choice of `--bn`", self.bn, NORMALISATIONS)
 
     @property
     def settings(self) -> dict[str, Any]:
         """What of it decides over outputs and is not the default, as plain JSON values."""
-        given = {"fidelity": self.fidelity, "bn": self.bn}
-        return {name: value for name, value in given.items() if value not in ("seglab", "running", None)}
+        given = {"fidelity": self.fidelity, "bn": self.bn, "tta": self.tta}
+        return {name: value for name, value in given.items() if value not in ("seglab", "running", "none", None)}
 
     def apply(self, config: "BundleConfig", choice: "EngineChoice") -> "tuple[Road, EngineChoice]":
         """Return the road that photos take, and the engine that can follow it.

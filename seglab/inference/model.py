@@ -45,6 +45,10 @@ class Model:
         choice = EngineChoice(engine) if isinstance(engine, str) else engine
         road, choice = self.manner.apply(self.config, choice)
         opened, config = open_engine(self.path, device, choice)
+        if self.manner.tta != "none":
+            from seglab.inference.views import Views
+
+            opened = Views(opened, config.task, self.manner.tta)
         alone = road.alone or choice.bn == "batch"
         about = self.manner.describe(config)
         return Predictor(opened, config, batch_size=1 if alone else batch_size, road=road, about=about)

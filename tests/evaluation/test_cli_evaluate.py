@@ -71,7 +71,7 @@ def test_json_alone_on_stdout(run, model, dataset):
     values = json.loads(out)
     assert code == 0
     assert out.count("\n") == 1
-    assert values["schema"] == 1
+    assert values["schema"] == 2
     assert values["num_images"] == 5
     assert values["engine"] == {
         "name": "seer", "reason": "for tests", "device": "cpu", "device_reason": "asked for", "precision": "fp32"

@@ -139,7 +139,7 @@ def test_empty_and_unknown_splits(dataset, predictor):
 def test_json_and_csv_say_the_same(dataset, abc, predictor):
     result = evaluate(predictor(), dataset)
     values = json.loads(json.dumps(result.to_dict(images=True), allow_nan=False))
-    assert values["schema"] == 1
+    assert values["schema"] == 2
     assert values["num_images"] == 5
     assert np.array_equal(values["confusion"], result.matrix)
     assert "images" not in result.to_dict()

@@ -1,0 +1,129 @@
+"""An evaluation as a file: all that is needed to compare, merge and report it later, without the images.
+
+The JSON is that of :meth:`seglab.evaluation.result.Evaluation.to_dict` and, beside it, the whole task
+(``task_definition``) and under ``images`` the counts of every image in columns: ``id``, ``miou``, ``pixel_accuracy``,
+and ``tp``, ``fp``, ``fn`` with a number a group, ``outlines`` where outlines were looked at.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seglab.errors import DataError
+from seglab.evaluation.boundary import NUM_COUNTS
+from seglab.evaluation.metrics import SCHEMA, Counts, groups
+from seglab.evaluation.result import Evaluation, Failure, assemble
+from seglab.tasks import Task
+
+__all__ = ["merge", "read_record", "to_record"]
+
+_MAX: Final = 2**53
+"""Whole numbers up to here survive any JSON reader."""
+
+
+def to_record(evaluation: Evaluation) -> dict[str, Any]:
+    """Return plain JSON values; :func:`read_record` is the inverse."""
+    scores = evaluation.images()
+    columns: dict[str, Any] = {
+        "id": list(evaluation.ids),
+        "miou": [_null(score.miou) for score in scores],
+        "pixel_accuracy": [_null(score.pixel_accuracy) for score in scores],
+        **{field.name: getattr(evaluation.counts, field.name).tolist() for field in fields(Counts)},
+    }
+    if evaluation.outlines is not None:
+        columns["outlines"] = evaluation.outlines.tolist()
+    return {**evaluation.to_dict(), "task_definition": evaluation.task.to_dict(), "images": columns}
+
+
+def read_record(path: Path) -> Evaluation:
+    """Read what ``seglab evaluate --json`` or ``--out`` wrote.
+
+    Raises:
+        DataError: If it is no such file, damaged, or of a newer version.
+    """
+    try:
+        with path.open("rb") as handle:
+            values = json.load(handle)
+    except OSError as error:
+        raise DataError(f"cannot read `{path}`: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"`{path}` is no JSON: {str(error)[:100]}", _HINT) from error
+    if not isinstance(values, dict) or "confusion" not in values or "images" not in values:
+        raise DataError(f"`{path}` is not an evaluation of this version", _HINT)
+    if isinstance(values.get("schema"), int) and values["schema"] > SCHEMA:
+        raise DataError(f"`{path}` is of version {values['schema']}, this seglab reads up to {SCHEMA}", "update seglab")
+    try:
+        return _build(values)
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise DataError(f"`{path}` is damaged: {type(error).__name__} {str(error)[:100]}", _HINT) from error
+
+
+_HINT: Final = "`seglab evaluate ... --json > FILE.json` writes one"
+
+
+def merge(parts: Sequence[Evaluation]) -> Evaluation:
+    """Put the parts of a set of images together, as if it had been evaluated at once.
+
+    Raises:
+        DataError: If the tasks differ, an image is in several parts, or outlines were looked at in some only.
+    """
+    first = parts[0]
+    for part in parts[1:]:
+        if part.task != first.task:
+            raise DataError(f"the parts are of different tasks: `{first.task.name}` and `{part.task.name}`")
+    ids = [name for part in parts for name in (*part.ids, *(failure.id for failure in part.failures))]
+    double = sorted({name for name in ids if ids.count(name) > 1}) if len(set(ids)) < len(ids) else []
+    if double:
+        raise DataError(f"{len(double)} images are in several parts, `{double[0]}` among them", "merge each part once")
+    several = [part.outlines for part in parts if part.outlines is not None]
+    if several and len(several) < len(parts):
+        raise DataError("only some of the parts looked at outlines", "evaluate all with `--boundary`, or none")
+    ids = [name for part in parts for name in part.ids]
+    order = sorted(range(len(ids)), key=lambda row: ids[row])
+    columns = [np.concatenate([getattr(part.counts, field.name) for part in parts])[order] for field in fields(Counts)]
+    return assemble(
+        first.task,
+        np.sum([part.matrix for part in parts], axis=0),
+        sum(part.scores.num_ignored for part in parts),
+        [ids[row] for row in order],
+        Counts(*columns),
+        np.concatenate(several)[order] if several else None,
+        failures=tuple(sorted((failure for part in parts for failure in part.failures), key=lambda one: one.id)),
+        missing=tuple(sorted(name for part in parts for name in part.missing)),
+        num_extra=max(part.num_extra for part in parts),
+    )
+
+
+def _build(values: Mapping[str, Any]) -> Evaluation:
+    task = Task.from_dict(values["task_definition"])
+    columns, ids = values["images"], [str(name) for name in values["images"]["id"]]
+    shape = len(ids), len(groups(task))
+    outlines = columns.get("outlines")
+    return assemble(
+        task,
+        _ints(values["confusion"], (task.num_classes, task.num_classes)),
+        int(values["num_ignored"]),
+        ids,
+        Counts(*(_ints(columns[field.name], shape) for field in fields(Counts))),
+        None if outlines is None else _ints(outlines, (*shape, NUM_COUNTS)),
+        failures=tuple(Failure(str(one["id"]), str(one["reason"])) for one in values["failures"]),
+        missing=tuple(map(str, values["missing"])),
+        num_extra=int(values["num_extra"]),
+    )
+
+
+def _ints(values: Any, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    array = np.asarray(values) if len(values) else np.zeros(shape, np.int64)
+    if array.shape != shape or array.dtype.kind not in "iu" or array.min(initial=0) < 0 or array.max(initial=0) > _MAX:
+        raise ValueError(f"expected whole numbers of shape {shape}")
+    return array.astype(np.int64)
+
+
+def _null(score: float) -> float | None:
+    return None if math.isnan(score) else score
