@@ -205,8 +205,7 @@ def test_the_whole_row_that_the_help_shows_is_a_row(tmp_path):
     (tmp_path / "own.toml").write_text(text)
     row = load_registry(tmp_path / "own.toml")["our-faces"]
     assert [source.way for source in row.sources] == ["url", "kaggle-dataset", "drive", "page"]
-    assert (row.kind, row.commercial, row.bytes, row.task) == ("dataset", "yes", 120_000_000, "face")
-    assert row.unlocks == ("prepare face",)
+    assert (row.kind, row.commercial, row.bytes) == ("dataset", "yes", 120_000_000)
 
 
 def test_all_wrong_rows_are_told_at_once(tmp_path):
