@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 import seglab.engines.openvino as module
 from seglab.device import Device
@@ -100,6 +100,54 @@ def test_a_failure_while_running_is_one_line() -> None:
     with pytest.raises(DeviceError) as caught:
         opened(PIXELS)
     assert caught.value.message == "OpenVINO failed on `a.onnx` with input 3x3x4x6: out of memory"
+
+
+@installed
+def test_an_answer_of_another_shape_is_no_answer() -> None:
+    """What OpenVINO did not compute keeps the shape, and the numbers, of the batch before."""
+    opened = engine(graph())
+    opened(PIXELS)
+    request = opened._request
+
+    class Stale:
+        def infer(self, inputs: object, share_inputs: bool) -> None:
+            pass
+
+        def get_output_tensor(self, place: int) -> object:
+            return request.get_output_tensor(place)
+
+    opened._request = Stale()
+    with pytest.raises(DeviceError, match=r"with input 1x3x4x6: the output has shape \(3, 3, 4, 6\)"):
+        opened(PIXELS[:1])
+
+
+@installed
+def test_antialiasing_that_would_be_left_out_is_refused() -> None:
+    def resizing(antialias: int) -> onnx.ModelProto:
+        sizes = numpy_helper.from_array(np.array([1, 3, 4, 6], np.int64), "sizes")
+        node = helper.make_node("Resize", ["picture", "", "", "sizes"], ["scores"], mode="cubic", antialias=antialias)
+        values = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 3, 4, 6)) for name in ("picture", "scores")
+        ]
+        main = helper.make_graph([node], "main", values[:1], values[1:], [sizes])
+        return helper.make_model(main, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+    assert engine(resizing(0))(PIXELS).shape == (3, 3, 4, 6)
+    with pytest.raises(DeviceError, match=r"OpenVINO cannot run `a.onnx`: it leaves out the antialiasing of") as caught:
+        engine(resizing(1))
+    assert "--engine onnxruntime" in caught.value.hint
+
+
+@installed
+def test_further_outputs_of_a_graph_are_given_by_name() -> None:
+    model = graph()
+    model.graph.node.append(helper.make_node("Neg", ["picture"], ["edge"]))
+    model.graph.output.append(helper.make_tensor_value_info("edge", TensorProto.FLOAT, ("b", 3, "h", "w")))
+    opened = engine(model)
+    assert opened.extras == ("edge",)
+    logits, extras = opened.with_extras(PIXELS)
+    np.testing.assert_allclose(logits, EXPECTED, atol=1e-6)
+    np.testing.assert_allclose(extras["edge"], -EXPECTED / 2, atol=1e-6)
 
 
 @installed

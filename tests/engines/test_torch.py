@@ -1,6 +1,10 @@
 """The torch engine: works on a copy, folds what can be folded, and survives one shortage of memory."""
 
 import copy
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,6 +60,41 @@ def test_a_compiled_network_is_unwrapped() -> None:
     pixels = photo_like((1, 64, 64))
     expected = TorchEngine(network, PREPROCESS, CPU)(pixels)
     np.testing.assert_array_equal(TorchEngine(torch.compile(network), PREPROCESS, CPU)(pixels), expected)
+
+
+@pytest.fixture
+def fresh_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget what was compiled before, here and on the disk."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_a_network_compiled_on_demand_answers_the_same_and_says_what_it_cost(fresh_compiler: None) -> None:
+    network = lively("unet-light", 3, width=2)
+    pixels = photo_like((2, 64, 64))
+    engine = TorchEngine(network, PREPROCESS, CPU, compile=True)
+    assert engine.notes == []
+    logits = engine(pixels)
+    assert np.abs(logits - TorchEngine(network, PREPROCESS, CPU)(pixels)).max() < 1e-3
+    engine(pixels)
+    assert len(engine.notes) == 1
+    assert re.fullmatch(r"compiling took \d+ s", engine.notes[0])
+
+
+@pytest.mark.slow
+def test_without_a_compiler_the_error_says_so(fresh_compiler: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch._inductor.config as config
+
+    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
+    engine = TorchEngine(lively("unet-light", 3, width=2), PREPROCESS, CPU, compile=True)
+    with pytest.raises(DeviceError, match=r"torch cannot compile the network: .*No working C\+\+ compiler") as caught:
+        engine(photo_like((1, 64, 64)))
+    assert "\n" not in caught.value.message
+    assert "`g++`" in caught.value.hint
 
 
 def test_bfloat16_is_near_float32() -> None:
