@@ -15,7 +15,7 @@ from seglab.errors import DeviceError, UsageError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Device", "choose_device", "import_torch", "num_threads"]
+__all__ = ["Device", "choose_device", "import_torch", "num_cpus", "num_threads"]
 
 ENVIRONMENT_VARIABLE: Final = "SEGLAB_DEVICE"
 THREADS_VARIABLE: Final = "SEGLAB_THREADS"
@@ -90,12 +90,16 @@ def num_threads() -> int:
         if not own.isdecimal() or not 1 <= int(own) <= MAX_THREADS:
             raise UsageError(f"`{THREADS_VARIABLE}={own}` is no number of threads", f"a number within 1..{MAX_THREADS}")
         return int(own)
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = cpu_quota()
-    if quota is not None:
-        available = min(available, math.ceil(quota))
+    available = num_cpus()
     limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # "4,2": one level of nesting each
     return max(1, min(available, int(limit))) if limit.isdecimal() and int(limit) else max(1, available)
+
+
+def num_cpus() -> int:
+    """Return how many CPUs this process may use: those of the affinity mask, within the quota (rounded up)."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota()
+    return max(1, available if quota is None else min(available, math.ceil(quota)))
 
 
 def cpu_quota(root: Path = Path("/")) -> float | None:

@@ -52,6 +52,8 @@ class SeglabError(Exception):
     """
 
     exit_code: ExitCode = ExitCode.DATA
+    told_elsewhere: bool = False
+    """Whether another process of a training run tells the user, so that this one need not."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)

@@ -183,6 +183,8 @@ def _report(error: SeglabError) -> int:
         import traceback
 
         traceback.print_exc()
+    if error.told_elsewhere:
+        return int(error.exit_code)
     note(f"[bold red]error:[/bold red] {escape(error.message)}")
     if error.hint:
         note(f"\n[bold cyan]hint:[/bold cyan] {escape(error.hint)}")

@@ -27,8 +27,12 @@ class StopRequest:
 
 
 @contextlib.contextmanager
-def stop_request() -> Iterator[StopRequest]:
+def stop_request(*, patient: bool = False) -> Iterator[StopRequest]:
     """Turn the first SIGINT or SIGTERM into a request; a second one acts as it did before.
+
+    Args:
+        patient: Ignore further signals. torchrun hands on those that the terminal has sent to its processes already,
+            and ends what does not end in time.
 
     Outside the main thread Python has no say in signals, so nothing is ever requested there.
     """
@@ -43,8 +47,9 @@ def stop_request() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
     def remember(number: int, _frame: FrameType | None) -> None:
-        request.signal = signal.Signals(number)
-        restore()
+        request.signal = request.signal or signal.Signals(number)
+        if not patient:
+            restore()
 
     for number in previous:
         signal.signal(number, remember)
