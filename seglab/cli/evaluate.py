@@ -1,14 +1,11 @@
 """``seglab evaluate``: score a model, or the masks of any tool."""
 
-import math
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seglab.cli.console import escape, note, print_json, print_table, progress
+from seglab.cli.console import escape, note, print_json
 from seglab.cli.options import (
     BnOption,
     CompileOption,
@@ -19,26 +16,27 @@ from seglab.cli.options import (
     ModelOption,
     OptionalTaskOption,
     PrecisionOption,
+    ShardOption,
+    TtaOption,
 )
 from seglab.cli.photos import engine_dict
+from seglab.cli.scoring import Counting, Source, choose_source
 from seglab.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from seglab.data.manifest import Dataset
-    from seglab.engines import Engine, EngineChoice
     from seglab.evaluation.gates import Gate
-    from seglab.evaluation.metrics import GroupScore
     from seglab.evaluation.result import Evaluation
-    from seglab.inference.manner import Manner
-    from seglab.tasks import Task
 
 __all__ = ["evaluate"]
 
-NUM_WORST = 3
-"""How many of the worst images are named."""
-
 
 def evaluate(
+    parts: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="With --merge: what --json or --out wrote for each part.", metavar="PARTS", show_default=False
+        ),
+    ] = None,
     model: ModelOption = None,
     data: Annotated[
         Path | None, typer.Option("--data", "-d", help="A prepared dataset: photos and truth.", metavar="DIR")
@@ -52,9 +50,32 @@ def evaluate(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Count masks missing from --pred as background.")
     ] = False,
+    at: Annotated[
+        str,
+        typer.Option("--at", help="Compare at the photos' own size (photo), or on the grid (model).", metavar="SIZE"),
+    ] = "photo",
+    boundary: Annotated[
+        bool, typer.Option("--boundary", help="Score contours too: boundary IoU, and boundary F at 2 px.")
+    ] = False,
+    tta: TtaOption = "none",
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            "--protocol", help="Scores as defined elsewhere: helen, pascal-part-original, cihp, readme.", metavar="NAME"
+        ),
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option("--baseline", help="Differences to an earlier --json.", metavar="FILE.json")
+    ] = None,
     fail_under: Annotated[
         list[str] | None,
         typer.Option("--fail-under", help="Exit 1 if a metric is lower; repeatable.", metavar="NAME=VALUE"),
+    ] = None,
+    shard: ShardOption = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Put the JSON of all parts together: PARTS.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Write evaluation.json, metrics.csv, per_image.csv.", metavar="DIR"),
     ] = None,
     per_image: Annotated[
         Path | None, typer.Option("--per-image", help="Write the scores of every image.", metavar="FILE.csv")
@@ -74,170 +95,74 @@ def evaluate(
 
     [bold]seglab evaluate --pred masks --gt truth --task face --json > scores.json[/bold]
 
-    [bold]seglab evaluate --model runs/a --data prepared/face --fail-under f1.eyes=0.7[/bold]
+    [bold]seglab evaluate --model runs/b --data prepared/face --baseline scores.json --fail-under f1.eyes=0.7[/bold]
+
+    [bold]seglab evaluate --merge part*.json --json > scores.json[/bold]
 
     Pixels are counted over the whole split, at the photos' own size.
     What is in neither truth nor prediction has no score and is in no mean.
 
     Metrics: miou (background included), miou_foreground, mean_f1,
     pixel_accuracy, mean_accuracy, fwiou; iou.X, f1.X, precision.X,
-    recall.X of a class or region X; level.L.iou of a hierarchy level L.
+    recall.X of a class or region X; level.L.iou of a hierarchy level L;
+    with --boundary also boundary_iou.X and boundary_f1.X.
     """
     from seglab.engines import EngineChoice
-    from seglab.evaluation.gates import check_gates, parse_gates
+    from seglab.evaluation.shards import choose_shard
     from seglab.inference.manner import Manner
 
-    score: Callable[[], tuple[Evaluation, Engine | None]]
-    if model is not None and pred is None:
-        choice, manner = EngineChoice(engine, precision, compile), Manner(fidelity, bn)
-        score, label_task = _model_road(model, data, gt, task, split, device, choice, manner, batch_size)
-    elif pred is not None and model is None:
-        score, label_task = _masks_road(pred, data, gt, task, split, allow_missing)
-    else:
-        raise UsageError("give either --model or --pred", "seglab evaluate --model RUN --data DIR")
-    bars = parse_gates(fail_under or [], label_task)
-    evaluation, opened = score()
+    if at not in ("photo", "model"):
+        raise UsageError(f"--at `{at}` is neither photo nor model", "`--at model` compares on the model's grid")
+    if merge != bool(parts):
+        raise UsageError("PARTS and --merge go together", "seglab evaluate --merge part*.json")
+    part = choose_shard(shard)
+    counting = Counting(split, boundary, at == "model", part, allow_missing, batch_size)
+    way = (device, EngineChoice(engine, precision, compile), Manner(fidelity, bn, tta))
+    source = choose_source(model, data, pred, gt, task, parts or [], counting, way)
+    asked = {"model": model, "data": data, "split": split if data else None, "pred": pred, "gt": gt}
+    extra: dict[str, Any] = {"input": {name: None if value is None else str(value) for name, value in asked.items()}}
+    extra["shard"] = None if part.num == 1 else {"index": part.index, "num": part.num}
+    return _judge(source, fail_under or [], baseline, protocol, out, per_image, json, extra)
+
+
+def _judge(
+    source: Source,
+    fail_under: list[str],
+    baseline_path: Path | None,
+    protocol_name: str | None,
+    out_dir: Path | None,
+    per_image: Path | None,
+    json: bool,
+    extra: dict[str, Any],
+) -> int:
+    """Score, tell, write, and return the exit code."""
+    from seglab.cli.scores import show
+    from seglab.evaluation.bootstrap import intervals
+    from seglab.evaluation.comparison import against
+    from seglab.evaluation.gates import check_gates, parse_gates
+    from seglab.evaluation.outputs import to_json, write_tables
+    from seglab.evaluation.protocols import protocol
+    from seglab.evaluation.record import read_record
+
+    bars = parse_gates(fail_under, source.task, outlines=source.outlines)
+    baseline = None if baseline_path is None else read_record(baseline_path)
+    evaluation = source.score()
+    ranges = intervals(evaluation.counts, evaluation.task)
+    compared = None if baseline is None else against(evaluation, baseline)
+    said = None if protocol_name is None else protocol(protocol_name, evaluation)
     gates = check_gates(evaluation.scores, bars)
-    _show(evaluation)
+    show(evaluation, ranges, compared=compared, protocol=said)
+    engine = None if source.predictor is None else engine_dict(source.predictor.engine)
+    rest = {**extra, "engine": engine, "gates": [_gate_dict(gate) for gate in gates]}
+    values = {**to_json(evaluation, ranges, compared=compared, protocol=said), **rest}
+    if out_dir is not None:
+        write_tables(out_dir, evaluation, ranges, values)
+        note(f"evaluation.json, metrics.csv, per_image.csv: {escape(out_dir)}")
     if per_image is not None:
         _write(per_image, evaluation)
     if json:
-        asked = {"model": model, "data": data, "split": split if data else None, "pred": pred, "gt": gt}
-        given = {name: None if value is None else str(value) for name, value in asked.items()}
-        used = None if opened is None else engine_dict(opened)
-        gates_said = [_gate_dict(gate) for gate in gates]
-        print_json({**evaluation.to_dict(), "input": given, "engine": used, "gates": gates_said})
+        print_json(values)
     return _verdict(evaluation, gates)
-
-
-def _model_road(
-    model: str,
-    data: Path | None,
-    gt: Path | None,
-    task: str | None,
-    split: str,
-    device: str | None,
-    engine: "EngineChoice",
-    manner: "Manner",
-    batch_size: int,
-) -> "tuple[Callable[[], tuple[Evaluation, Engine]], Task]":
-    from seglab.data.manifest import open_dataset
-    from seglab.tasks import load_task
-
-    if data is None or gt is not None:
-        raise UsageError(
-            "--model is scored on --data, a prepared dataset", f"seglab evaluate --model {model} --data DIR"
-        )
-    dataset = open_dataset(data)
-    label_task = dataset.task if task is None else load_task(task)
-    return partial(_of_model, model, dataset, label_task, split, device, engine, manner, batch_size), label_task
-
-
-def _masks_road(
-    pred: Path, data: Path | None, gt: Path | None, task: str | None, split: str, allow_missing: bool
-) -> "tuple[Callable[[], tuple[Evaluation, None]], Task]":
-    from seglab.data.manifest import open_dataset
-    from seglab.tasks import load_task
-
-    if gt is not None and data is None:
-        if task is None:
-            raise UsageError("--gt needs --task: a folder of masks does not say what its ids mean", "add --task TASK")
-        label_task = load_task(task)
-        return partial(_of_masks, pred, gt, label_task, split, allow_missing), label_task
-    if data is not None and gt is None:
-        dataset = open_dataset(data)
-        label_task = dataset.task if task is None else load_task(task)
-        return partial(_of_masks, pred, dataset, label_task, split, allow_missing), label_task
-    raise UsageError("--pred needs the truth: either --data or --gt", f"seglab evaluate --pred {pred} --data DIR")
-
-
-def _of_model(
-    model: str,
-    dataset: "Dataset",
-    task: "Task",
-    split: str,
-    device: str | None,
-    engine: "EngineChoice",
-    manner: "Manner",
-    batch_size: int,
-) -> "tuple[Evaluation, Engine]":
-    from seglab.device import choose_device
-    from seglab.evaluation.evaluate import evaluate
-    from seglab.inference.model import choose_model
-
-    samples, chosen = dataset.split(split), choose_device(device, with_torch=engine.may_use_torch)
-    predictor = choose_model(None, model, manner).open(chosen, engine=engine, batch_size=batch_size)
-    opened, config = predictor.engine, predictor.config
-    where = f"{opened.device.name} ({opened.device.reason}) · {opened.name} ({opened.reason})"
-    note(escape(f"evaluate {config.task.name} · {config.model} · {where} · {len(samples)} images"))
-    if predictor.about:
-        note(escape(predictor.about))
-    with progress(len(samples), "evaluate") as bar:
-        return evaluate(predictor, dataset, split, task=task, progress=bar.advance), opened
-
-
-def _of_masks(
-    pred: Path, truth: "Dataset | Path", task: "Task", split: str, allow_missing: bool
-) -> "tuple[Evaluation, None]":
-    from seglab.evaluation.folders import evaluate_folders
-
-    with progress(None, "evaluate") as bar:
-        scores = evaluate_folders(pred, truth, task, split=split, allow_missing=allow_missing, progress=bar.advance)
-    return scores, None
-
-
-def _show(evaluation: "Evaluation") -> None:
-    scores, task = evaluation.scores, evaluation.task
-    columns = ("IoU", "F1", "precision", "recall", "pixels")
-    num_pixels = max(scores.num_pixels, 1)
-    title = f"{task.name} · {evaluation.num_images} images"
-    print_table(title, ("class", *columns), [_row(score, num_pixels) for score in scores.classes])
-    if scores.regions:
-        print_table("", ("region", *columns), [_row(score, num_pixels) for score in scores.regions])
-    if scores.levels:
-        levels = [(level.name, _number(level.iou), ", ".join(level.mean_of)) for level in scores.levels]
-        print_table("", ("level", "IoU", "mean of"), levels)
-    headline = {
-        "miou": scores.miou, "miou_foreground": scores.miou_foreground, "mean_f1": scores.mean_f1,
-        "pixel_accuracy": scores.pixel_accuracy, "mean_accuracy": scores.mean_accuracy, "fwiou": scores.fwiou,
-    }  # fmt: skip
-    note(" · ".join(f"{name} [bold]{_number(score)}[/bold]" for name, score in headline.items()))
-    for line in _remarks(evaluation):
-        note(escape(line))
-
-
-def _row(score: "GroupScore", num_pixels: int) -> tuple[str, ...]:
-    numbers = (score.iou, score.f1, score.precision, score.recall)
-    return (score.name, *map(_number, numbers), f"{100 * score.num_pixels / num_pixels:.2f} %")
-
-
-def _number(score: float) -> str:
-    return "-" if math.isnan(score) else f"{score:.4f}"
-
-
-def _remarks(evaluation: "Evaluation") -> list[str]:
-    scores, remarks = evaluation.scores, []
-    if scores.absent:
-        remarks.append(f"in neither truth nor prediction, so in no mean: {', '.join(scores.absent)}")
-    if scores.false_alarms:
-        remarks.append(f"predicted but in no truth, so counted as 0: {', '.join(scores.false_alarms)}")
-    if scores.num_ignored:
-        remarks.append(f"ignored by the truth: {100 * scores.ignored_share:.2f} % of the pixels")
-    if evaluation.missing:
-        remarks.append(f"missing, counted as background: {_some(list(evaluation.missing))}")
-    if evaluation.num_extra:
-        remarks.append(f"predictions without a truth, not looked at: {evaluation.num_extra}")
-    if evaluation.num_images > 1:
-        worst = [f"{image.id} ({image.miou:.4f})" for image in evaluation.worst(NUM_WORST)]
-        remarks.append(f"lowest miou: {', '.join(worst)}")
-    if evaluation.failures:
-        remarks.append(f"not scored: {len(evaluation.failures)} images")
-        remarks += [f"  {failure.id}  {failure.reason}" for failure in evaluation.failures]
-    return remarks
-
-
-def _some(names: list[str], limit: int = 10) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def _write(path: Path, evaluation: "Evaluation") -> None:

@@ -17,7 +17,9 @@ __all__ = [
     "ModelOption",
     "PrecisionOption",
     "SeedOption",
+    "ShardOption",
     "TaskOption",
+    "TtaOption",
 ]
 
 TaskOption = Annotated[
@@ -87,3 +89,15 @@ BnOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything that is drawn at random.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+TtaOption = Annotated[
+    str,
+    typer.Option(
+        "--tta",
+        help="Look again and average: flip (mirrored too), multiscale (three sizes and mirrored).",
+        metavar="NAME",
+    ),
+]
+ShardOption = Annotated[
+    str | None,
+    typer.Option("--shard", help="Only a part, e.g. 2/8.", metavar="I/N", show_default="torchrun's, or everything"),
+]

@@ -20,7 +20,7 @@ from seglab.tasks import IGNORE, Task
 if TYPE_CHECKING:
     from seglab.data.manifest import Dataset
 
-__all__ = ["evaluate_folders"]
+__all__ = ["evaluate_folders", "open_pairs"]
 
 NUM_NAMED: Final = 20
 """Problems that are named one by one; of more, only the number is told."""
@@ -82,6 +82,27 @@ def evaluate_folders(
     if isinstance(truth, Path):
         _refuse_mistaken_white(tally)
     return tally.finish(missing=missing, num_extra=sum(name not in everything for name in predictions))
+
+
+def open_pairs(
+    pred_dir: Path, truth: "Dataset | Path", task: Task, split: str = "test"
+) -> Callable[[str], tuple[NDArray[np.uint8], NDArray[np.uint8]] | None]:
+    """Return what reads truth and prediction of a name as they are scored; None for a name without a truth.
+
+    A prediction that is missing is all background. The arguments are those of :func:`evaluate_folders`.
+    """
+    truths, predictions = _masks_of(truth, split, task), _masks_in(pred_dir)
+
+    def read(name: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
+        from seglab.data.images import read_labels
+
+        if name not in truths:
+            return None
+        true = read_labels(truths[name])
+        path = predictions.get(name)
+        return true, np.zeros_like(true) if path is None else _white_as_one(read_labels(path), task)
+
+    return read
 
 
 def _masks_of(truth: "Dataset | Path", split: str, task: Task) -> dict[str, Path]:

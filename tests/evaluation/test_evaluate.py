@@ -11,6 +11,7 @@ from sklearn.metrics import confusion_matrix, jaccard_score
 
 from seglab.data.images import read_photo, write_labels
 from seglab.errors import DataError, UsageError
+from seglab.evaluation.confusion import confusion
 from seglab.evaluation.evaluate import evaluate
 from seglab.evaluation.metrics import count, groups, summarize
 
@@ -160,3 +161,17 @@ def test_an_image_with_nothing_to_score(dataset, predictor):
     assert "p4" not in [image.id for image in result.worst()]
     assert result.to_dict(images=True)["images"][3] == {"id": "p4", "miou": None, "pixel_accuracy": None}
     assert "p4,,,,,,,\n" in result.per_image_csv()
+
+
+def test_on_the_grid_of_the_model(dataset, predictor, truths):
+    from seglab.config import Preprocess
+    from seglab.data.geometry import fit_labels
+
+    small = predictor(size_hw=(16, 24))
+    result = evaluate(small, dataset, at_model=True)
+    expected = np.zeros((4, 4), np.int64)
+    for sample in dataset.split("test"):
+        (logits_KHW, _), *_ = small.logits([read_photo(dataset.image_path(sample)).image])
+        truth = fit_labels(truths[sample.id], Preprocess(size_hw=(16, 24)))
+        expected += confusion(truth, logits_KHW.argmax(0).astype(np.uint8), 4)
+    np.testing.assert_array_equal(result.matrix, expected)

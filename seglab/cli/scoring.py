@@ -1,0 +1,174 @@
+"""What ``evaluate`` can score: a model, masks, or parts that were scored before."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from seglab.cli.console import escape, note, progress
+from seglab.errors import UsageError
+
+if TYPE_CHECKING:
+    from seglab.data.manifest import Dataset
+    from seglab.engines import EngineChoice
+    from seglab.evaluation.result import Evaluation
+    from seglab.evaluation.shards import Shard
+    from seglab.inference.manner import Manner
+    from seglab.inference.predictor import Predictor
+    from seglab.tasks import Task
+
+__all__ = ["Counting", "Source", "choose_source"]
+
+Way: TypeAlias = "tuple[str | None, EngineChoice, Manner]"
+"""Device, engine and manner of a model."""
+
+
+@dataclass(frozen=True)
+class Counting:
+    """What is counted, and of what."""
+
+    split: str
+    outlines: bool
+    at_model: bool
+    shard: "Shard"
+    allow_missing: bool
+    batch_size: int
+
+
+class Source(ABC):
+    """Something that can be scored."""
+
+    def __init__(self, task: "Task", outlines: bool) -> None:
+        self.task = task
+        self.outlines = outlines
+        self.predictor: Predictor | None = None
+        """The model, once it has been scored."""
+
+    @abstractmethod
+    def score(self) -> "Evaluation":
+        """Score it, showing progress."""
+
+
+class _Model(Source):
+    def __init__(self, model: str, dataset: "Dataset", task: "Task", counting: Counting, way: Way) -> None:
+        super().__init__(task, counting.outlines)
+        self._model, self._dataset, self._counting = model, dataset, counting
+        self._device, self._engine, self._manner = way
+
+    def score(self) -> "Evaluation":
+        from seglab.device import choose_device
+        from seglab.evaluation.evaluate import evaluate
+        from seglab.inference.model import choose_model
+
+        counting = self._counting
+        num = len(counting.shard.of(self._dataset.split(counting.split)))
+        chosen = choose_device(self._device, with_torch=self._engine.may_use_torch)
+        predictor = choose_model(None, self._model, self._manner).open(
+            chosen, engine=self._engine, batch_size=counting.batch_size
+        )
+        self.predictor = predictor
+        opened, config = predictor.engine, predictor.config
+        where = f"{opened.device.name} ({opened.device.reason}) · {opened.name} ({opened.reason})"
+        note(escape(f"evaluate {config.task.name} · {config.model} · {where} · {num} images"))
+        if predictor.about:
+            note(escape(predictor.about))
+        with progress(num, "evaluate") as bar:
+            return evaluate(
+                predictor,
+                self._dataset,
+                counting.split,
+                task=self.task,
+                outlines=counting.outlines,
+                at_model=counting.at_model,
+                shard=counting.shard,
+                progress=bar.advance,
+            )
+
+
+class _Masks(Source):
+    def __init__(self, pred: Path, truth: "Dataset | Path", task: "Task", counting: Counting) -> None:
+        super().__init__(task, counting.outlines)
+        self._pred, self._truth, self._counting = pred, truth, counting
+
+    def score(self) -> "Evaluation":
+        from seglab.evaluation.folders import evaluate_folders
+
+        counting = self._counting
+        with progress(None, "evaluate") as bar:
+            return evaluate_folders(
+                self._pred,
+                self._truth,
+                self.task,
+                split=counting.split,
+                allow_missing=counting.allow_missing,
+                outlines=counting.outlines,
+                shard=counting.shard,
+                progress=bar.advance,
+            )
+
+
+class _Parts(Source):
+    def __init__(self, paths: list[Path]) -> None:
+        from seglab.evaluation.record import merge, read_record
+
+        self._merged = merge([read_record(path) for path in paths])
+        super().__init__(self._merged.task, bool(self._merged.scores.outlines))
+
+    def score(self) -> "Evaluation":
+        return self._merged
+
+
+def choose_source(
+    model: str | None,
+    data: Path | None,
+    pred: Path | None,
+    gt: Path | None,
+    task: str | None,
+    parts: list[Path],
+    counting: Counting,
+    way: Way,
+) -> Source:
+    """Return what is to be scored.
+
+    Args:
+        model: A model, scored on ``data``.
+        data: A prepared dataset.
+        pred: Masks, scored against ``data`` or ``gt``.
+        gt: True masks of ``task``.
+        task: Regions and levels to score.
+        parts: Evaluations of parts, to be put together.
+        counting: What is counted.
+        way: Device, engine and manner of a model.
+
+    Raises:
+        UsageError: If that does not make one thing to score.
+        DataError: If a dataset or a part cannot be read.
+    """
+    from seglab.data.manifest import open_dataset
+    from seglab.tasks import load_task
+
+    if sum((model is not None, pred is not None, bool(parts))) != 1:
+        raise UsageError("give either --model or --pred, or --merge", "seglab evaluate --model RUN --data DIR")
+    if parts:
+        if data or gt or task:
+            raise UsageError("--merge takes nothing but the JSON of all parts", "leave --data, --gt and --task out")
+        return _Parts(parts)
+    if model is not None and (data is None or gt is not None):
+        hint = f"seglab evaluate --model {model} --data DIR"
+        raise UsageError("--model is scored on --data, a prepared dataset", hint)
+    if pred is not None and (data is None) == (gt is None):
+        raise UsageError("--pred needs the truth: either --data or --gt", f"seglab evaluate --pred {pred} --data DIR")
+    if pred is not None and counting.at_model:
+        raise UsageError("--at model needs a model: masks have no grid", "leave --at out")
+    if data is None:
+        if task is None:
+            raise UsageError("--gt needs --task: a folder of masks does not say what its ids mean", "add --task TASK")
+        assert pred is not None
+        assert gt is not None
+        return _Masks(pred, gt, load_task(task), counting)
+    dataset = open_dataset(data)
+    label_task = dataset.task if task is None else load_task(task)
+    if model is not None:
+        return _Model(model, dataset, label_task, counting, way)
+    assert pred is not None
+    return _Masks(pred, dataset, label_task, counting)

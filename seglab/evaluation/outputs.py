@@ -1,0 +1,73 @@
+"""Evaluations as JSON and tables on disk."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from seglab.evaluation.bootstrap import Interval
+from seglab.evaluation.comparison import Against
+from seglab.evaluation.metrics import metric_names, value
+from seglab.evaluation.protocols import Protocol
+from seglab.evaluation.record import to_record
+from seglab.evaluation.result import Evaluation
+from seglab.files import write_text
+
+__all__ = ["metrics_csv", "to_json", "write_tables"]
+
+
+def to_json(
+    evaluation: Evaluation,
+    intervals: Mapping[str, Interval | None],
+    *,
+    compared: Against | None = None,
+    protocol: Protocol | None = None,
+) -> dict[str, Any]:
+    """Return all about an evaluation as plain JSON values; :func:`seglab.evaluation.record.read_record` reads it.
+
+    Args:
+        evaluation: The scores.
+        intervals: 95 % intervals by metric name.
+        compared: Differences to a baseline.
+        protocol: Scores by another definition.
+    """
+    values = to_record(evaluation)
+    values["intervals"] = {name: None if one is None else [one.low, one.high] for name, one in intervals.items()}
+    values["baseline"] = None if compared is None else compared.to_dict()
+    values["protocol"] = None
+    if protocol is not None:
+        scores = {name: None if math.isnan(score) else score for name, score in protocol.scores.items()}
+        values["protocol"] = {"name": protocol.name, "definition": protocol.definition, "scores": scores}
+    return values
+
+
+def metrics_csv(evaluation: Evaluation, intervals: Mapping[str, Interval | None]) -> str:
+    """Return a table with a line a metric: name, value and 95 % interval; what is undefined is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["metric", "value", "low", "high"])
+    for name in metric_names(evaluation.task, outlines=bool(evaluation.scores.outlines)):
+        score, interval = value(evaluation.scores, name), intervals.get(name)
+        bounds = ("", "") if interval is None else (f"{interval.low:.6f}", f"{interval.high:.6f}")
+        writer.writerow([name, "" if score is None else f"{score:.6f}", *bounds])
+    return text.getvalue()
+
+
+def write_tables(
+    out_dir: Path, evaluation: Evaluation, intervals: Mapping[str, Interval | None], values: Mapping[str, Any]
+) -> None:
+    """Write ``evaluation.json``, ``metrics.csv`` and ``per_image.csv`` into a folder, each in one step.
+
+    Args:
+        out_dir: The folder; made if it is not there.
+        evaluation: The scores.
+        intervals: 95 % intervals by metric name.
+        values: What goes into the JSON.
+    """
+    out_dir.mkdir(parents=True, exist_ok=True)
+    write_text(out_dir / "metrics.csv", metrics_csv(evaluation, intervals))
+    write_text(out_dir / "per_image.csv", evaluation.per_image_csv())
+    write_text(out_dir / "evaluation.json", json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n")
