@@ -108,8 +108,8 @@ def evaluate(
     with --boundary also boundary_iou.X and boundary_f1.X.
     """
     from seglab.engines import EngineChoice
-    from seglab.evaluation.shards import choose_shard
     from seglab.inference.manner import Manner
+    from seglab.shards import choose_shard
 
     if at not in ("photo", "model"):
         raise UsageError(f"--at `{at}` is neither photo nor model", "`--at model` compares on the model's grid")

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from seglab.data.manifest import Dataset
     from seglab.engines import EngineChoice
     from seglab.evaluation.result import Evaluation
-    from seglab.evaluation.shards import Shard
     from seglab.inference.manner import Manner
     from seglab.inference.predictor import Predictor
+    from seglab.shards import Shard
     from seglab.tasks import Task
 
 __all__ = ["Counting", "Source", "choose_source"]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from seglab.device import num_threads
 from seglab.errors import DataError
 from seglab.evaluation.result import Comparison, Evaluation, Failure, Tally, compare
-from seglab.evaluation.shards import WHOLE, Shard
 from seglab.pipeline import ahead
+from seglab.shards import WHOLE, Shard
 from seglab.tasks import Task
 
 if TYPE_CHECKING:

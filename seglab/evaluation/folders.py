@@ -13,8 +13,8 @@ from seglab.device import num_threads
 from seglab.errors import DataError
 from seglab.evaluation.evaluate import check_same_labels
 from seglab.evaluation.result import Comparison, Evaluation, Tally, compare
-from seglab.evaluation.shards import WHOLE, Shard
 from seglab.pipeline import ahead
+from seglab.shards import WHOLE, Shard
 from seglab.tasks import IGNORE, Task
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from seglab.errors import DataError, UsageError
 from seglab.evaluation.evaluate import evaluate
 from seglab.evaluation.folders import evaluate_folders
 from seglab.evaluation.record import merge, read_record, to_record
-from seglab.evaluation.shards import WHOLE, Shard, choose_shard
+from seglab.shards import WHOLE, Shard, choose_shard
 
 
 def same(first, second):
