@@ -1,7 +1,7 @@
 """From the bytes of a picture file to pixels as they were stored; :mod:`seglab.data.images` is the door to it.
 
 Everything is judged by content: names and suffixes play no part. Only six formats are ever parsed (JPEG, PNG, WebP,
-BMP, TIFF, GIF). What is no picture gets a reason of a few words, and no decoder's own text or warning is passed on.
+BMP, TIFF, GIF), and HEIC where its extra is installed. What is no picture gets a reason of a few words, and no decoder's own text or warning is passed on.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from PIL import (
 
 from seglab.errors import DataError
 
-__all__ = ["MAX_PIXELS", "ImageError", "Picture", "open_picture", "read_file"]
+__all__ = ["MAX_PIXELS", "ImageError", "MissingExtraError", "Picture", "open_picture", "read_file"]
 
 Array = npt.NDArray[Any]
 
@@ -43,6 +43,8 @@ MAX_BYTES: Final = 2**31
 
 _HEAD: Final = 1024
 _PNG_EXIF: Final = (b"eXIf", b"Raw profile type exif", b"adobe.xmp")
+_ORIENTATION: Final = 0x0112
+"""Number of an EXIF field."""
 _EOI: Final = b"\xff\xd9"
 _SOS: Final = b"\xff\xda"
 
@@ -54,6 +56,7 @@ _PLUGINS: Final[dict[str, Callable[..., Image.Image]]] = {
     "BMP": BmpImagePlugin.BmpImageFile,
     "TIFF": TiffImagePlugin.TiffImageFile,
     "GIF": GifImagePlugin.GifImageFile,
+    "HEIC": lambda stream: _open_heic(stream),
 }
 _MAGIC: Final = (
     (b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"GIF87a", "GIF"), (b"GIF89a", "GIF"),
@@ -67,6 +70,7 @@ _FOREIGN: Final = (
 # The bits of OpenCV's IMREAD_REDUCED_* alone: the names stand for colour order, too.
 _REDUCED: Final = {1: 0, 2: 16, 4: 32, 8: 64}
 _BRANDS: Final = {b"hei": "HEIC", b"hev": "HEIC", b"mif": "HEIC", b"msf": "HEIC", b"avi": "AVIF"}
+"""First three of the four letters of an ISO media file's brand."""
 
 # Notes of a photo replace what Pillow says about odd metadata, and our own limit its warnings about large pictures.
 warnings.filterwarnings("ignore", module=r"PIL\.(Bmp|Gif|Jpeg|Png|Tiff|WebP)ImagePlugin")
@@ -80,12 +84,16 @@ class ImageError(DataError):
     """A file is not a picture that can be read; the message is the reason in a few words, without the file's name."""
 
 
+class MissingExtraError(ImageError):
+    """A picture that an extra of seglab could read which is not installed; the message names the command."""
+
+
 class Picture:
     """A picture file in memory whose header has been read and whose pixels have not.
 
     Attributes:
         data: The whole file, or its beginning where only the header was asked for.
-        format: ``JPEG``, ``PNG``, ``WebP``, ``BMP``, ``TIFF`` or ``GIF``.
+        format: ``JPEG``, ``PNG``, ``WebP``, ``BMP``, ``TIFF``, ``GIF`` or ``HEIC``.
         pil: The picture as Pillow sees it, not loaded.
         orientation: EXIF orientation 1..8 that is still to be applied to the stored pixels.
         notes: What a person should know, in words; grows while decoding.
@@ -126,8 +134,8 @@ class Picture:
             return 1
 
     def is_lossy(self) -> bool:
-        """Tell whether the format changes pixel values: JPEG, and WebP unless it is the lossless kind."""
-        return self.format == "JPEG" or (self.format == "WebP" and b"VP8L" not in self.data[:_HEAD])
+        """Tell whether the format changes pixel values: JPEG, HEIC, and WebP unless it is the lossless kind."""
+        return self.format in ("JPEG", "HEIC") or (self.format == "WebP" and b"VP8L" not in self.data[:_HEAD])
 
     def load(self) -> Image.Image:
         """Decode with Pillow.
@@ -166,14 +174,23 @@ class Picture:
                 return pixels
         return None
 
+    def upright_exif(self) -> bytes | None:
+        """Return the EXIF block without the orientation; None if there is none that can be read."""
+        try:
+            exif = self._exif()
+            exif.pop(_ORIENTATION, None)
+            return exif.tobytes() if len(exif) else None
+        except Exception:  # noqa: BLE001 - parsers raise anything on broken metadata
+            return None
+
     def _orientation(self) -> int:
-        if self.format == "TIFF":  # Pillow turns these itself
+        if self.format in ("TIFF", "HEIC"):  # Pillow turns these itself
             return 1
         if self.format == "PNG" and not any(mark in self.data for mark in _PNG_EXIF):
             return 1  # asking would make Pillow decode the whole picture
         try:
             exif = self._exif()
-            value = exif.get(0x0112, 1)
+            value = exif.get(_ORIENTATION, 1)
             corrupt = not exif and len(self.pil.info.get("exif", b"")) > 20
         except Exception:  # noqa: BLE001 - parsers raise anything on broken metadata
             value, corrupt = 1, True
@@ -242,6 +259,8 @@ def open_picture(data: bytes, *, max_pixels: int | None = MAX_PIXELS) -> Picture
     format_name = _format(data)
     try:
         pil = _open(format_name, io.BytesIO(data))
+    except MissingExtraError:
+        raise
     except Exception as error:
         if format_name == "BMP":  # two letters are weak evidence
             raise ImageError(_foreign(data)) from error
@@ -300,6 +319,15 @@ def _open(format_name: str, stream: BinaryIO) -> Image.Image:
     return _PLUGINS[format_name](stream)
 
 
+def _open_heic(stream: BinaryIO) -> Image.Image:
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError:
+        raise MissingExtraError('is HEIC, which needs an extra: `pip install "seglab[heic]"`') from None
+    picture: Image.Image = HeifImageFile(stream)
+    return picture
+
+
 def _pixel_chunks(data: bytes) -> bytes | None:
     """Return a PNG without the chunks that do not touch pixels; None if its end is missing.
 
@@ -344,6 +372,8 @@ def _format(data: bytes) -> str:
             return name
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WebP"
+    if data[4:8] == b"ftyp" and _BRANDS.get(data[8:11]) == "HEIC":
+        return "HEIC"
     raise ImageError(_foreign(data))
 
 

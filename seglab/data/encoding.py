@@ -18,18 +18,24 @@ __all__ = ["VOID_RGB", "encode_ids16", "encode_jpeg", "encode_labels", "encode_p
 Pixels = npt.NDArray[np.uint8]
 
 _IHDR_END: Final = 33
+_EXIF_MARK: Final = b"Exif\0\0"
+_MAX_SEGMENT: Final = 65_000
+"""Bytes of EXIF that a JPEG holds for certain."""
 VOID_RGB: Final = (224, 224, 192)
 """The colour of ignored pixels and of ids without a colour."""
 _TO_BGR: Final = {1: None, 3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
 
 
-def encode_png(pixels: Pixels, *, icc: bytes | None = None, dpi: tuple[float, float] | None = None) -> bytes:
+def encode_png(
+    pixels: Pixels, *, icc: bytes | None = None, dpi: tuple[float, float] | None = None, exif: bytes | None = None
+) -> bytes:
     """Encode grey (HW), RGB or RGBA (HWC) uint8 pixels with OpenCV's fast settings.
 
     Args:
         pixels: What to encode.
         icc: Colour profile to embed.
         dpi: Horizontal and vertical dots an inch.
+        exif: EXIF block to embed.
     """
     chunks = []
     if icc:
@@ -37,6 +43,8 @@ def encode_png(pixels: Pixels, *, icc: bytes | None = None, dpi: tuple[float, fl
     if dpi:
         x, y = (round(value / 0.0254) for value in dpi)
         chunks.append((b"pHYs", struct.pack(">IIB", x, y, 1)))
+    if exif:
+        chunks.append((b"eXIf", exif.removeprefix(_EXIF_MARK)))
     return _with_chunks(_encode(".png", pixels), chunks)
 
 
@@ -70,17 +78,22 @@ def encode_palette(labels: Pixels, palette: Sequence[tuple[int, int, int]]) -> b
     return _with_chunks(png, [(b"PLTE", bytes(value for colour in colours for value in colour))])
 
 
-def encode_jpeg(image: Pixels, *, quality: int = 95) -> bytes:
+def encode_jpeg(image: Pixels, *, quality: int = 95, exif: bytes | None = None) -> bytes:
     """Encode a grey (HW) or RGB (HWC) uint8 picture.
 
     Args:
         image: What to encode.
         quality: 1..100.
+        exif: EXIF block to embed; one that a JPEG segment cannot hold is left out.
     """
-    return _encode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    jpeg = _encode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not exif or len(exif) > _MAX_SEGMENT:
+        return jpeg
+    block = _EXIF_MARK + exif.removeprefix(_EXIF_MARK)
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(block)) + block + jpeg[2:]
 
 
-def encode_webp(pixels: Pixels, *, icc: bytes | None = None) -> bytes:
+def encode_webp(pixels: Pixels, *, icc: bytes | None = None, exif: bytes | None = None) -> bytes:
     """Encode RGB or RGBA (HWC) uint8 pixels as lossless WebP; colours under alpha 0 are not kept.
 
     Raises:
@@ -89,7 +102,8 @@ def encode_webp(pixels: Pixels, *, icc: bytes | None = None) -> bytes:
     if max(pixels.shape[:2]) > 16383:
         raise DataError(f"WebP cannot hold {pixels.shape[1]} x {pixels.shape[0]} pixels", "write PNG instead")
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, method=0, quality=0, icc_profile=icc or b"")
+    kept = {"icc_profile": icc or b"", "exif": exif or b""}
+    Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, method=0, quality=0, **kept)
     return buffer.getvalue()
 
 

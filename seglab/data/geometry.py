@@ -16,7 +16,16 @@ from seglab.config import Preprocess
 from seglab.data.images import resize_image, resize_labels
 from seglab.tasks import IGNORE
 
-__all__ = ["Placement", "fit_image", "fit_labels", "place", "unfit_labels", "unfit_probs"]
+__all__ = [
+    "Placement",
+    "fit_image",
+    "fit_labels",
+    "place",
+    "unfit_bands",
+    "unfit_certainty",
+    "unfit_labels",
+    "unfit_probs",
+]
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -119,6 +128,36 @@ def unfit_probs(logits_Khw: Floats, placement: Placement, classes: Sequence[int]
         sum_HW = weights_KHW[kept].sum(axis=0)
         np.divide(sum_HW, sum_HW + weights_KHW[~kept].sum(axis=0), out=probs_HW[window])
     return probs_HW
+
+
+def unfit_certainty(logits_Khw: Floats, placement: Placement) -> Floats:
+    """Bring logits back to the photo, and return how probable the likeliest class is.
+
+    Where no class but one could be chosen in a whole neighbourhood (see :func:`unfit_probs`) that is 1.
+
+    Returns:
+        HW float32 in 1/K..1 of ``placement.source_hw``.
+    """
+    certainty_HW: Floats = np.ones(placement.source_hw, np.float32)
+    for window, classes, tile_KHW in _tiles(logits_Khw, placement, margin=10):
+        if len(classes) > 1:
+            certainty_HW[window] = 1 / np.exp(tile_KHW - tile_KHW.max(axis=0)).sum(axis=0)
+    return certainty_HW
+
+
+def unfit_bands(logits_Khw: Floats, placement: Placement) -> Iterator[tuple[slice, Floats]]:
+    """Bring the logits of all classes back to the photo, some rows at a time, from top to bottom.
+
+    Yields:
+        Which rows of the photo, and their logits (K, rows, W).
+    """
+    grid_Khw = _box(logits_Khw, placement)
+    num_classes, height, width = grid_Khw.shape
+    photo_height, photo_width = placement.source_hw
+    for rows_out, rows_in, row_taps in _taps(height, photo_height, TILE_HW[0]):
+        flat = np.ascontiguousarray(grid_Khw[:, rows_in]).reshape(-1, width)
+        band_KhW = _stretch_columns(flat, photo_width).reshape(num_classes, -1, photo_width)
+        yield rows_out, _stretch_rows(band_KhW, list(range(num_classes)), row_taps)
 
 
 def _tiles(logits_Khw: Floats, placement: Placement, *, margin: float) -> Iterator[tuple[Window, list[int], Floats]]:

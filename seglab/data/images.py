@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from seglab.data.decoding import MAX_PIXELS, ImageError, Picture, open_picture, read_file
+from seglab.data.decoding import MAX_PIXELS, ImageError, MissingExtraError, Picture, open_picture, read_file
 from seglab.data.encoding import encode_ids16, encode_jpeg, encode_labels, encode_palette, encode_png, encode_webp
 from seglab.errors import UsageError
 from seglab.files import write_bytes
@@ -26,10 +26,13 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
     "ImageError",
+    "MissingExtraError",
     "Photo",
+    "encode_ids16",
     "encode_jpeg",
     "encode_labels",
     "encode_palette",
+    "encode_picture",
     "encode_png",
     "encode_webp",
     "read_labels",
@@ -52,7 +55,9 @@ Array = TypeVar("Array", npt.NDArray[np.uint8], npt.NDArray[np.float32])
 REDUCE_MARGIN: Final = 1.25
 """How much larger than wanted a JPEG that is decoded to a part of its size still is, at least."""
 
-IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+IMAGE_SUFFIXES: Final = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".heic", ".heif", ".hif"}
+)
 """Suffixes, in lower case, of the files that a folder scan takes for pictures. Reading goes by content."""
 
 _TURNS: Final[dict[int, Callable[[Any], Any]]] = {
@@ -76,12 +81,18 @@ class Photo:
     """The RGB colour profile, to be kept in cutouts; None if there is none."""
     dpi: tuple[float, float] | None = None
     """Horizontal and vertical dots an inch as displayed."""
+    exif: bytes | None = None
+    """The EXIF block without the orientation, which is applied already; None if there is none or nobody asked."""
     notes: tuple[str, ...] = ()
     """What happened to it that a person may want to know, e.g. ``alpha composited on white``."""
 
 
 def read_photo(
-    source: Path | bytes, *, max_pixels: int = MAX_PIXELS, wanted_hw: tuple[int, int] | None = None
+    source: Path | bytes,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    wanted_hw: tuple[int, int] | None = None,
+    keep_exif: bool = False,
 ) -> Photo:
     """Decode a photo of any supported kind to 8-bit RGB.
 
@@ -93,6 +104,7 @@ def read_photo(
         max_pixels: Most pixels to decode; compared with the header before any pixel is touched.
         wanted_hw: The size that the photo will be shrunk to. A JPEG of twice that and more is decoded to a half, a
             quarter or an eighth of its sides, as long as that is larger than wanted.
+        keep_exif: Whether to keep the EXIF block, place and all.
 
     Raises:
         ImageError: With the reason in a few words.
@@ -101,7 +113,8 @@ def read_photo(
     image = _fast_rgb(picture, wanted_hw)
     if image is None:
         image = _to_rgb(picture)
-    return Photo(_turned(image, picture.orientation), _rgb_profile(picture), _dpi(picture), tuple(picture.notes))
+    exif = picture.upright_exif() if keep_exif else None
+    return Photo(_turned(image, picture.orientation), _rgb_profile(picture), _dpi(picture), exif, tuple(picture.notes))
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -193,22 +206,13 @@ def resize_labels(labels: Pixels, size_hw: tuple[int, int]) -> Pixels:
 
 
 def write_photo(path: Path, image: Pixels, *, quality: int = 95) -> None:
-    """Write a JPEG, PNG or lossless WebP, by suffix, in one step.
-
-    Args:
-        path: Ends in ``.jpg``, ``.jpeg``, ``.png`` or ``.webp``.
-        image: HWC uint8 RGB.
-        quality: JPEG quality 1..100.
+    """Write a JPEG, PNG or lossless WebP, by suffix, in one step; see :func:`encode_picture`.
 
     Raises:
         UsageError: If the suffix is another.
         DataError: If the file cannot be written.
     """
-    suffix = path.suffix.lower()
-    if suffix in (".jpg", ".jpeg"):
-        write_bytes(path, encode_jpeg(image, quality=quality))
-    else:
-        write_cutout(path, image)
+    write_bytes(path, encode_picture(path.suffix, image, quality=quality))
 
 
 def write_labels(path: Path, labels: Pixels) -> None:
@@ -227,25 +231,45 @@ def write_palette(path: Path, labels: Pixels, palette: Sequence[tuple[int, int, 
 
 
 def write_cutout(path: Path, rgba: Pixels, *, icc: bytes | None = None, dpi: tuple[float, float] | None = None) -> None:
-    """Write a PNG or lossless WebP, by suffix, in one step.
-
-    Args:
-        path: Ends in ``.png`` or ``.webp``.
-        rgba: HWC uint8 RGBA (or RGB).
-        icc: Colour profile to embed.
-        dpi: Horizontal and vertical dots an inch; WebP cannot hold them.
+    """Write a PNG or lossless WebP, by suffix, in one step; see :func:`encode_picture`.
 
     Raises:
         UsageError: If the suffix is another.
         DataError: If the file cannot be written.
     """
-    suffix = path.suffix.lower()
-    if suffix == ".png":
-        write_bytes(path, encode_png(rgba, icc=icc, dpi=dpi))
-    elif suffix == ".webp":
-        write_bytes(path, encode_webp(rgba, icc=icc))
-    else:
-        raise UsageError(f"cannot write pictures as `{suffix or path.name}`", "known: .png, .webp; .jpg without alpha")
+    write_bytes(path, encode_picture(path.suffix, rgba, icc=icc, dpi=dpi))
+
+
+def encode_picture(
+    suffix: str,
+    pixels: Pixels,
+    *,
+    quality: int = 95,
+    icc: bytes | None = None,
+    dpi: tuple[float, float] | None = None,
+    exif: bytes | None = None,
+) -> bytes:
+    """Encode a picture as JPEG, PNG or lossless WebP.
+
+    Args:
+        suffix: ``.jpg``, ``.jpeg``, ``.png`` or ``.webp``, in any case.
+        pixels: HWC uint8 RGB or, but for JPEG, RGBA.
+        quality: JPEG quality 1..100.
+        icc: Colour profile to embed; not in JPEG.
+        dpi: Horizontal and vertical dots an inch; only PNG holds them.
+        exif: EXIF block to embed.
+
+    Raises:
+        UsageError: If the suffix is another, or a JPEG is to hold alpha.
+    """
+    kind = suffix.lower()
+    if kind in (".jpg", ".jpeg") and pixels.shape[2] == 3:
+        return encode_jpeg(pixels, quality=quality, exif=exif)
+    if kind == ".png":
+        return encode_png(pixels, icc=icc, dpi=dpi, exif=exif)
+    if kind == ".webp":
+        return encode_webp(pixels, icc=icc, exif=exif)
+    raise UsageError(f"cannot write pictures as `{suffix}`", "known: .png, .webp; .jpg without alpha")
 
 
 def _open(source: Path | bytes, max_pixels: int) -> Picture:

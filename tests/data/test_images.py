@@ -334,7 +334,6 @@ def test_orientation_behind_the_pixels_is_found_without_decoding(tmp_path, monke
         (b"\xff\xfe\x00random", "not an image"),
         (b"%PDF-1.7 ...", "is PDF, not a supported image"),
         (b"PK\x03\x04....", "is a ZIP archive, not a supported image"),
-        (b"\0\0\0\x18ftypheic\0\0", "is HEIC, not a supported image"),
         (b"\0\0\0\x18ftypavif\0\0", "is AVIF, not a supported image"),
         (b"\0\0\0\x18ftypisom\0\0", "is a video, not a supported image"),
         (b"RIFF\x10\0\0\0WAVEfmt ", "not an image"),
