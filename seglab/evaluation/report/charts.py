@@ -53,9 +53,7 @@ def switch(name: str, legend: str, panels: Sequence[tuple[str, Html]]) -> Html:
     inputs = [
         join(
             [
-                element(
-                    "input", type="radio", name=name, id=f"{name}-{at}", class_=f"pick pick{at}", checked=at == 0
-                ),
+                element("input", type="radio", name=name, id=f"{name}-{at}", class_=f"pick pick{at}", checked=at == 0),
                 element("label", title, for_=f"{name}-{at}"),
             ]
         )

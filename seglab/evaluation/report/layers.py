@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from seglab.evaluation.report.pictures import Pictures
 from seglab.tasks import IGNORE, Rgb, Task
 
-__all__ = ["ERRORS", "PHOTO_BYTES", "SIDE_PX", "MASK_BYTES", "Layers", "draw"]
+__all__ = ["ERRORS", "MASK_BYTES", "PHOTO_BYTES", "SIDE_PX", "Layers", "draw"]
 
 Uint8 = NDArray[np.uint8]
+Rgba = tuple[int, int, int, int]
 
 SIDE_PX: Final = 480
 """The longer side of a picture, at most."""
@@ -88,36 +89,38 @@ def _errors(truth: Uint8, prediction: Uint8) -> Uint8:
 def _photo(image: Uint8, size_hw: tuple[int, int]) -> str:
     from seglab.data.images import encode_jpeg, resize_image
 
-    attempts: list[Callable[[], bytes]] = []
-    for part in _parts(size_hw):
-        shrunk = resize_image(image, part)
-        attempts += [lambda shrunk=shrunk, quality=quality: encode_jpeg(shrunk, quality=quality) for quality in _QUALITIES]
-    return _uri("jpeg", _within(PHOTO_BYTES, attempts))
+    def attempts() -> Iterator[bytes]:
+        for part_hw in _parts(size_hw):
+            shrunk = resize_image(image, part_hw)
+            yield from (encode_jpeg(shrunk, quality=quality) for quality in _QUALITIES)
+
+    return _uri("jpeg", _within(PHOTO_BYTES, attempts()))
 
 
-def _mask(labels: Uint8, colours: Sequence[tuple[int, int, int, int]]) -> str:
+def _mask(labels: Uint8, colours: Sequence[Rgba]) -> str:
     from seglab.data.images import resize_labels
 
-    attempts = [lambda part=part: _png(resize_labels(labels, part), colours) for part in _parts(labels.shape)]
+    height, width = labels.shape
+    attempts = (_png(resize_labels(labels, part_hw), colours) for part_hw in _parts((height, width)))
     return _uri("png", _within(MASK_BYTES, attempts))
 
 
-def _parts(size_hw: tuple[int, ...]) -> list[tuple[int, int]]:
+def _parts(size_hw: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return a size and its half, quarter and eighth."""
     height, width = size_hw
     return [(max(1, height // part), max(1, width // part)) for part in (1, 2, 4, 8)]
 
 
-def _within(budget: int, attempts: Sequence[Callable[[], bytes]]) -> bytes:
+def _within(budget: int, attempts: Iterable[bytes]) -> bytes:
     """Return the first that is small enough; the last, if none is."""
     encoded = b""
-    for attempt in attempts:
-        encoded = attempt()
+    for encoded in attempts:
         if len(encoded) <= budget:
             break
     return encoded
 
 
-def _png(labels: Uint8, colours: Sequence[tuple[int, int, int, int]]) -> bytes:
+def _png(labels: Uint8, colours: Sequence[Rgba]) -> bytes:
     """Encode ids as a PNG of mode P with transparency, its palette of the colours in use only."""
     from PIL import Image
 

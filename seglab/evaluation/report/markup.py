@@ -12,7 +12,7 @@ from typing import Any, Final
 
 __all__ = ["Html", "element", "join", "named", "plain", "to_json"]
 
-_VOID: Final = {"img", "input", "meta", "rect", "line", "br", "path"}
+_VOID: Final = {"img", "input"}
 _UNFIT: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 """What neither HTML nor UTF-8 can hold: controls, and the halves that stand for bytes of undecodable file names."""
 
@@ -49,7 +49,7 @@ def join(children: "Iterable[str | None]") -> Html:
 
 
 def named(name: str) -> Html:
-    """Return a name that others gave, such as that of a file: kept from turning the text around it, and not too long."""
+    """Return a name that others gave, such as that of a file: not too long, and it turns no text around it."""
     return element("bdi", name if len(name) <= _LIMIT else f"{name[:_LIMIT]}…")
 
 

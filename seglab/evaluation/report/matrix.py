@@ -5,6 +5,7 @@ from typing import Final
 import numpy as np
 
 from seglab.evaluation.confusion import Matrix
+from seglab.evaluation.metrics import Floats
 from seglab.evaluation.report.charts import swatch, switch
 from seglab.evaluation.report.markup import Html, element, join, named
 from seglab.evaluation.report.numbers import amount, percent
@@ -25,9 +26,9 @@ def heat_map(matrix: Matrix, task: Task) -> Html:
     rows = shown.sum(1, keepdims=True)
     shares = shown / np.maximum(rows, 1)
     cells = [
-        ("% of the truth", [[percent(share) if num else "·" for share, num in zip(*row, strict=True)] for row in zip(shares, shown, strict=True)]),
-        ("pixels", [[amount(num) if num else "·" for num in row] for row in shown.tolist()]),
-    ]  # fmt: skip
+        ("% of the truth", _texts(shown, [[percent(share) for share in row] for row in shares.tolist()])),
+        ("pixels", _texts(shown, [[amount(num) for num in row] for row in shown.tolist()])),
+    ]
     panels = [(title, _table(texts, shares, shown, heads)) for title, texts in cells]
     return join([switch("matrix", "numbers in the cells", panels), element("p", note, class_="note") if note else None])
 
@@ -73,7 +74,13 @@ def _gathered(matrix: Matrix, task: Task) -> tuple[Matrix, list[Html], str]:
     return merged, [*(heads[label] for label in kept), Html(f"{num} others")], note
 
 
-def _table(texts: list[list[str]], shares: "np.ndarray[tuple[int, int], np.dtype[np.float64]]", shown: Matrix, heads: list[Html]) -> Html:  # fmt: skip
+def _texts(shown: Matrix, texts: list[list[str]]) -> list[list[str]]:
+    """Return a point for what did not happen."""
+    numbered = zip(texts, shown.tolist(), strict=True)
+    return [[text if num else "·" for text, num in zip(*row, strict=True)] for row in numbered]
+
+
+def _table(texts: list[list[str]], shares: Floats, shown: Matrix, heads: list[Html]) -> Html:
     lines = []
     for true, row in enumerate(texts):
         cells = [

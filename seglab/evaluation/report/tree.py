@@ -1,4 +1,4 @@
-"""The hierarchy of a task with its scores: which regions hold which regions and classes, and the means of the levels."""
+"""The hierarchy of a task with its scores: which regions hold what, and the means of the levels."""
 
 from collections.abc import Mapping
 
