@@ -29,9 +29,11 @@ class Strengths:
     elastic: float = 0.0
     """Probability of a smooth distortion of the whole picture."""
     photometric: float = 1.0
-    """Strength of changes of light, contrast, saturation and white balance."""
+    """Strength of changes of light, contrast, gamma, saturation, hue and white balance; now and then all is grey."""
     blur: float = 1.0
-    """Strength of blur."""
+    """Strength of blur, out of focus or of motion."""
+    lowres: float = 1.0
+    """Strength of lost detail: the picture is shrunk and enlarged again."""
     noise: float = 1.0
     """Strength of noise."""
     jpeg: float = 1.0
@@ -39,7 +41,8 @@ class Strengths:
     cutout: float = 1.0
     """Strength of rectangles that hide a part; what is under them is not asked for."""
     background: float = 0.0
-    """Probability that class 0 is painted with something else."""
+    """Probability that what is class 0 gives way to another training photo or something drawn. For tasks that label
+    whole people: what is not labelled goes."""
 
     def __post_init__(self) -> None:
         problems = []
@@ -96,7 +99,16 @@ PRESETS: Final[Mapping[str, Strengths]] = {
     "light": Strengths(**{**_OFF, "hflip": 0.5, "scale": 0.5, "rotate": 0.3, "shift": 0.5, "photometric": 0.5}),
     "standard": Strengths(),
     "strong": Strengths(
-        scale=1.3, aspect=1.3, rotate=1.5, shift=1.3, photometric=1.5, blur=1.5, noise=1.5, jpeg=1.5, cutout=1.5
+        scale=1.3,
+        aspect=1.3,
+        rotate=1.5,
+        shift=1.3,
+        photometric=1.5,
+        blur=1.5,
+        lowres=1.5,
+        noise=1.5,
+        jpeg=1.5,
+        cutout=1.5,
     ),
 }
 """Strengths by name."""
