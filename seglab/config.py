@@ -177,6 +177,8 @@ class TrainConfig:
     """Weights of the network's outputs, the main one first; the last holds for all side outputs after it."""
     ema: float = 0.998
     """Decay of the moving average of the weights that is validated and saved; 0 switches it off."""
+    sync_bn: bool = False
+    """Normalise batches over all processes that train together, not in each alone; needs GPUs."""
     precision: Precision = "auto"
     """``fp32``, ``bf16`` (mixed: bfloat16 where it is safe), or ``auto``: mixed on GPUs that are built for it."""
     layout: Layout = "auto"

@@ -49,6 +49,8 @@ class RunResult:
     """Largest difference between the exported graph's logits and torch's; None if none was exported now."""
     already_finished: bool = False
     """Whether there was nothing left to do."""
+    told_elsewhere: bool = False
+    """Whether another process of the run tells the user, so that this one need not."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

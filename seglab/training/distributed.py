@@ -155,7 +155,7 @@ class Team:
         for rank, other in enumerate(others, 1):
             for name, value in first.items():
                 if other[name] != value:
-                    raise self._everywhere(UsageError(
+                    raise self.everywhere(UsageError(
                         f"process {rank} was started with {name} `{other[name]}`, but process 0 with `{value}`",
                         "give torchrun the same command on every machine, and the same data",
                     ))  # fmt: skip
@@ -194,12 +194,12 @@ class Team:
         mine = None if failure is None else (failure.message, failure.hint, int(failure.exit_code))
         rank, (message, hint, code) = next((rank, said) for rank, said in enumerate(self.gather(mine)) if said)
         if rank == self.rank and failure is not None:
-            raise self._everywhere(failure)
+            raise self.everywhere(failure)
         error = DataError(f"{message} (process {rank})", hint)
         error.exit_code = ExitCode(code)
-        raise self._everywhere(error)
+        raise self.everywhere(error)
 
-    def _everywhere(self, error: SeglabError) -> SeglabError:
+    def everywhere(self, error: SeglabError) -> SeglabError:
         """Return an error that all processes raise, so that one alone tells it."""
         error.told_elsewhere = not self.is_first
         return error
@@ -212,7 +212,7 @@ class Team:
         except RuntimeError as error:
             if self.size == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
                 raise
-            raise self._everywhere(DeviceError(
+            raise self.everywhere(DeviceError(
                 "another process of this run has ended, so this one ends too",
                 "`torchrun --max-restarts N` starts them again and goes on from what was saved last",
             )) from error  # fmt: skip

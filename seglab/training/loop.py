@@ -1,6 +1,8 @@
 """Train: start a run, or continue one, and bring it to its end."""
 
 import shlex
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from seglab.config import TrainConfig
@@ -9,9 +11,11 @@ from seglab.device import Device
 from seglab.errors import DataError, UsageError, unknown
 from seglab.evaluation.evaluate import check_same_labels
 from seglab.evaluation.metrics import metric_names
+from seglab.strengths import PRESETS
 from seglab.tasks import Task
 from seglab.training.course import Course, RunResult
-from seglab.training.rundir import claim_run
+from seglab.training.distributed import Team, join_team, launch_name, was_restarted
+from seglab.training.rundir import RunDir, claim_run
 from seglab.training.session import Assignment, Session, Watcher
 from seglab.training.settings import RunSettings, has_run, read_settings
 from seglab.training.signals import stop_request
@@ -51,6 +55,9 @@ def train(
     On the CPU, with the same number of threads, the result does not depend on interruptions: a run that was killed and
     resumed ends with the same bits as an undisturbed one, unless it has a time limit.
 
+    Under torchrun, all processes call this alike, each with its device. They train together, each on batches of
+    ``config.batch_size``; the first alone writes and has the watcher.
+
     Args:
         config: What to compute.
         dataset: A prepared dataset. Without a validation split the last weights are kept, not the best.
@@ -77,30 +84,67 @@ def train(
     task = task or dataset.task
     check_same_labels("the task", task, dataset)
     dataset.split("train")
-    if config.trainer == "adversarial":
-        raise UsageError("there is no adversarial trainer yet", "`--set trainer=supervised` with some `losses` trains")
+    if config.overfit:
+        dataset = replace(dataset, samples=tuple(dataset.split("train")[: config.overfit]))
+        config = replace(config, augment=PRESETS["none"])
     if config.metric not in metric_names(task):
         raise unknown(f"metric of task `{task.name}`", config.metric, metric_names(task))
-    settings = RunSettings(config, task.to_dict(), dataset.dir.resolve(), dataset.digest, graph, time_limit_s)
-    with claim_run(run_dir, resume=resume) as run, stop_request() as stop:
-        began = has_run(run_dir)
-        if began:
-            _refuse_changes(run_dir, read_settings(run_dir), settings)
-        state = run.load_state()
+    watcher = watcher or _Nobody()
+    launch = launch_name()
+    settings = RunSettings(config, task.to_dict(), dataset.dir.resolve(), dataset.digest, graph, time_limit_s, launch)
+    with ExitStack() as stack:
+        team = stack.enter_context(join_team(device))
+        stop = stack.enter_context(stop_request(patient=bool(launch)))
+        if not team.is_first:
+            watcher = _Nobody()
+        _refuse_team(settings, team)
+        run, state, began = RunDir(run_dir), None, False
+        with team.together():
+            if team.is_first:
+                run = stack.enter_context(claim_run(run_dir, resume=resume or _is_our_restart(run_dir, launch)))
+                began = has_run(run_dir)
+                if began:
+                    for change in _refuse_changes(run_dir, read_settings(run_dir), settings):
+                        watcher.note(f"continuing otherwise than before: {change}")
+                state = run.load_state()
+        state = team.share_state(state)
         if state is not None and state["course"]["stopped"]:
-            return RunResult(run_dir, config, Course(**state["course"]), already_finished=True)
+            course = Course(**state["course"])
+            return RunResult(run_dir, config, course, already_finished=True, told_elsewhere=not team.is_first)
         assignment = Assignment(
-            settings, task, dataset, run, device, stop, watcher or _Nobody(), workers,
+            settings, task, dataset, run, device, stop, watcher, workers, team,
             accept_noncommercial=accept_noncommercial or began,  # who began the run had accepted its terms
         )  # fmt: skip
         session = Session(assignment, state)  # refuses what cannot be built before anything is written
-        run.save_settings(settings)
+        if team.is_first:
+            run.save_settings(settings)
         return session.finish()
 
 
-def _refuse_changes(run_dir: Path, old: RunSettings, new: RunSettings) -> None:
-    """Make sure that a run continues as what it began; place of the data, time limit and graph may change."""
-    changes = old.config.changes(new.config)
+def _refuse_team(settings: RunSettings, team: Team) -> None:
+    """Make sure that all processes do the same, and that it can be done by several."""
+    config = settings.config
+    if team.size > 1 and config.trainer == "adversarial":
+        error = UsageError("the adversarial trainer trains in one process", "start it without torchrun")
+        raise team.everywhere(error)
+    own = {"the data": settings.digest, "the time limit": settings.time_limit_s, "the task": dict(settings.task)}
+    team.check_same({f"`{name}`": value for name, value in config.to_dict().items()} | own)
+
+
+def _is_our_restart(run_dir: Path, launch: str) -> bool:
+    """Tell whether torchrun starts processes anew that had begun the run, which then goes on unasked."""
+    return was_restarted() and has_run(run_dir) and read_settings(run_dir).launch == launch
+
+
+def _refuse_changes(run_dir: Path, old: RunSettings, new: RunSettings) -> list[str]:
+    """Make sure that a run continues as what it began.
+
+    Place of the data, time limit and graph may change, and what helps where a run failed: see :func:`_settled`.
+
+    Returns:
+        What of the configuration changes.
+    """
+    changes = _settled(old.config).changes(_settled(new.config))
     if old.task["classes"] != new.task["classes"]:
         changes.append(f"the task was `{old.task['name']}` and is now `{new.task['name']}`")
     if changes:
@@ -113,3 +157,10 @@ def _refuse_changes(run_dir: Path, old: RunSettings, new: RunSettings) -> None:
             f"the run in `{run_dir}` was started with other data than `{new.data_dir}` now holds",
             "start a new run with `--out DIR`",
         )
+    return old.config.changes(new.config)
+
+
+def _settled(config: TrainConfig) -> TrainConfig:
+    """Return a configuration without what may change in the course of a run."""
+    adversarial = replace(config.adversarial, disc_lr=1.0)
+    return replace(config, lr=1.0, clip=1.0, adversarial=adversarial, halve_batches=False, layout="auto", compile=False)

@@ -13,6 +13,8 @@
 import contextlib
 import json
 import pickle
+import shlex
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -21,13 +23,20 @@ import torch
 
 from seglab import files
 from seglab.errors import DataError, UsageError
-from seglab.training.settings import FORMAT, SETTINGS, RunSettings, first_line, has_run
+from seglab.models.bundle import WEIGHTS_NAME
+from seglab.training.settings import FORMAT, SETTINGS, RunSettings, has_run
 
 __all__ = ["RunDir", "claim_run"]
 
 
 LAST: Final = "last.pt"
 METRICS: Final = "metrics.jsonl"
+
+_DAMAGES: Final = (
+    RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, MemoryError,
+    pickle.UnpicklingError, struct.error,
+)  # fmt: skip
+"""What torch raises when it reads something that it has not written."""
 
 
 class RunDir:
@@ -66,14 +75,29 @@ class RunDir:
             return None
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
-        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-            raise DataError(f"`{path}` is damaged: {first_line(error)}", "start a new run") from error
+        except OSError as error:
+            raise DataError(f"cannot read `{path}`: {error.strerror or error}", "check the permissions") from error
+        except _DAMAGES as error:
+            raise self.damaged("it is cut short, or was changed") from error
         if not isinstance(state, dict) or type(state.get("format")) is not int:
-            raise DataError(f"`{path}` is not the state of a run", "start a new run")
+            raise self.damaged("it is not the state of a run")
         if state["format"] > FORMAT:
             message = f"`{path}` has format {state['format']}, this seglab knows {FORMAT}: a newer one wrote it"
             raise DataError(message, "pip install --upgrade seglab")
+        if not all(isinstance(state.get(part), dict) for part in ("learner", "course")):
+            raise self.damaged("parts of it are missing")
         return state
+
+    def damaged(self, why: str) -> DataError:
+        """Return the error for a resume state that cannot be used, with what can still be saved."""
+        run = shlex.quote(str(self.path))
+        has_bundle = (self.path / WEIGHTS_NAME).is_file()
+        hint = (
+            f"`seglab train --init {run} --out NEW ...` starts a new run from its best weights"
+            if has_bundle
+            else (f"nothing else was kept: remove `{run}` and start again")
+        )
+        return DataError(f"`{self.path / LAST}` is damaged: {why}", hint)
 
     def keep_metrics(self, num_epochs: int) -> None:
         """Remove the lines of ``metrics.jsonl`` after some epoch, and a line that a kill cut short."""

@@ -1,12 +1,13 @@
 """The part of a run that one process does: steps, validation, saving."""
 
+import contextlib
 import shlex
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Final, NoReturn, Protocol
 
 import torch
+from torch import nn
 
 from seglab.data.loader import TrainingSamples, epoch_batches, plan_epoch
 from seglab.data.manifest import Dataset
@@ -15,21 +16,24 @@ from seglab.engines.torch import TorchEngine
 from seglab.errors import Interrupted, SeglabError
 from seglab.evaluation.evaluate import evaluate
 from seglab.evaluation.metrics import metric_names, value
-from seglab.evaluation.result import Evaluation
 from seglab.inference.predictor import Predictor
 from seglab.models.bundle import BundleConfig, save_bundle
 from seglab.models.zoo import build
+from seglab.shards import Shard
 from seglab.tasks import Task
+from seglab.training.adversarial import discriminator_rate, make_learner
 from seglab.training.course import Course, RunResult
+from seglab.training.distributed import ALONE, Accord, Team
 from seglab.training.environment import describe_environment, set_up_torch
 from seglab.training.journal import Journal
-from seglab.training.learner import Learner
+from seglab.training.learner import NonFiniteError
 from seglab.training.meter import Meter
 from seglab.training.rundir import RunDir
 from seglab.training.schedule import average_decay, cycled_momentum, learning_rate, step_seed
 from seglab.training.settings import RunSettings
 from seglab.training.signals import StopRequest
 from seglab.training.start import class_weights_of, preprocess_of, start_network
+from seglab.training.validation import Validation, add_up
 
 __all__ = ["Assignment", "Session", "Watcher"]
 
@@ -63,6 +67,8 @@ class Assignment:
     watcher: Watcher
     workers: int | None = None
     """Threads that make batches; None for as many as there are usable CPUs."""
+    team: Team = ALONE
+    """The processes that train together; only the first writes and speaks."""
     accept_noncommercial: bool = False
     """Start with weights that must not be used commercially, too."""
 
@@ -72,32 +78,37 @@ class Session:
 
     def __init__(self, assignment: Assignment, state: dict[str, Any] | None = None) -> None:
         self._job = assignment
+        self._team = assignment.team
         self._config = config = assignment.settings.config
         dataset = assignment.dataset
         set_up_torch(assignment.device)
         self._preprocess = preprocess_of(config)
         edges = "edge" in config.loss_terms()
         self._samples = TrainingSamples(dataset, "train", self._preprocess, edges=edges)
-        self._num_steps = len(plan_epoch(len(self._samples), config.step_size, seed=0, epoch=0))
+        self._num_steps = len(plan_epoch(len(self._samples), config.step_size, seed=0, epoch=0, world=self._team.size))
         self._total_steps = config.steps or config.epochs * self._num_steps
         self._num_epochs = -(-self._total_steps // self._num_steps)
-        self._validates = "val" in dataset.splits
+        self._val_split = "train" if config.overfit else "val"
+        self._validates = self._val_split in dataset.splits
         torch.manual_seed(config.seed)
-        network = build(config.model, assignment.task.num_classes, **config.model_args)
+        with self._team.together():
+            network = build(config.model, assignment.task.num_classes, **config.model_args)
+            weights = class_weights_of(config, assignment.task, self._samples.samples)
         self._origins = [] if state is None else list(state.get("origins", []))
         if state is None:
-            for origin in start_network(network, config, accept_noncommercial=assignment.accept_noncommercial):
-                assignment.watcher.note(origin.line)
-                self._origins.append(origin.to_dict())
+            self._start(network)
         if network.extras and not edges:
             assignment.watcher.note(f"no loss trains the outlines of {config.model}: `--recipe pgn` does")
-        weights = class_weights_of(config, assignment.task, self._samples.samples)
-        self._learner = Learner(network, config, self._preprocess, assignment.device.torch(), class_weights=weights)
+        self._learner = make_learner(
+            network, config, self._preprocess, assignment.device.torch(),
+            num_classes=assignment.task.num_classes, class_weights=weights, tell=assignment.watcher.note,
+            team=self._team,
+        )  # fmt: skip
         self._course = Course()
+        self._saved_epoch = 0
         if state is not None:
-            self._learner.load_state_dict(state["learner"])
-            self._course = Course(**state["course"])
-        self._began_s = time.monotonic() - self._course.seconds
+            self._restore(state)
+        self._accord = Accord(self._team, assignment.stop, self._course.seconds)
         self._saved_s: float | None = None
 
     def finish(self) -> RunResult:
@@ -107,18 +118,41 @@ class Session:
             Interrupted: If a signal arrived; everything is saved.
         """
         job, course = self._job, self._course
-        describe_environment(job.run.path / "environment.json", job.device, job.dataset)
         self._announce()
         job.watcher.start(self._total_steps, self._steps_done)
-        self._journal = Journal(job.run, job.dataset, num_epochs=course.epoch, num_steps=self._steps_done)
+        self._journal: Journal | None = None
+        if self._team.is_first:
+            describe_environment(job.run.path / "environment.json", job.device, job.dataset)
+            self._journal = Journal(job.run, job.dataset, num_epochs=course.epoch, num_steps=self._steps_done)
         try:
             while not course.stopped:
                 self._epoch()
             difference = self._export()
             self._save()
+        except NonFiniteError as error:
+            raise self._team.everywhere(self._spoilt(error)) from None
         finally:
-            self._journal.close()
-        return RunResult(job.run.path, self._config, course, difference)
+            if self._journal is not None:
+                self._journal.close()
+        return RunResult(job.run.path, self._config, course, difference, told_elsewhere=not self._team.is_first)
+
+    def _start(self, network: nn.Module) -> None:
+        """Give the network the weights that it starts with; the first process gives the others its own."""
+        job = self._job
+        with self._team.together():
+            if not self._team.is_first:
+                return
+            for origin in start_network(network, self._config, accept_noncommercial=job.accept_noncommercial):
+                job.watcher.note(origin.line)
+                self._origins.append(origin.to_dict())
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        try:
+            self._learner.load_state_dict(state["learner"])
+            self._course = Course(**state["course"])
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise self._job.run.damaged("it does not fit the network and the settings of the run") from error
+        self._saved_epoch = self._course.epoch
 
     @property
     def _steps_done(self) -> int:
@@ -133,7 +167,7 @@ class Session:
     @property
     def _seconds(self) -> float:
         """Seconds of the run so far, all parts together."""
-        return time.monotonic() - self._began_s
+        return self._accord.seconds
 
     def _share(self) -> float:
         """Return how much of the run is done, 0..1: by steps, or by time if there is a limit and that is more."""
@@ -149,7 +183,8 @@ class Session:
             evaluation = None
             if ends or (course.epoch + 1) % config.val_every == 0:
                 evaluation = self._validate()
-            self._journal.record(self._record(meter, evaluation))
+            if self._journal is not None:
+                self._journal.record(self._record(meter, evaluation))
             course.epoch, course.step = course.epoch + 1, 0
             self._learner.begin_epoch()
             if ends:
@@ -158,29 +193,34 @@ class Session:
                 course.stopped = "patience"
         else:  # killed between the last epoch and the end
             course.stopped = self._end
-        if self._saved_s is None or time.monotonic() - self._saved_s >= SAVE_EVERY_S:
+        if self._saved_s is None or self._seconds - self._saved_s >= SAVE_EVERY_S:
             self._save()
 
     def _steps(self) -> Meter:
         """Do the steps that are left of the epoch."""
-        course, config, meter = self._course, self._config, Meter()
-        batches = epoch_batches(self._samples, config, course.epoch, course.step, workers=self._job.workers)
-        for batch in meter.waiting_for(batches):
+        course, config, meter, team = self._course, self._config, Meter(), self._team
+        workers = team.num_workers if self._job.workers is None else self._job.workers
+        batches = epoch_batches(
+            self._samples, config, course.epoch, course.step, workers=workers, rank=team.rank, world=team.size
+        )
+        for batch in self._accord.each(meter.waiting_for(batches)):
             self._learner.step(
                 batch,
                 rate=self._rate(),
                 momentum=cycled_momentum(self._share(), config, self._total_steps),
-                seed=step_seed(config.seed, course.epoch, course.step),
+                disc_rate=self._disc_rate(),
+                seed=step_seed(config.seed, course.epoch, course.step) ^ team.rank,
                 decay=average_decay(self._steps_done, config.ema),
+                num_samples=self._accord.num_samples,
             )
             course.step += 1
-            meter.num_images += len(batch)
+            meter.num_images += self._accord.num_samples
             self._job.watcher.step(self._status(meter))
-            if self._job.stop:
+            if self._accord.must_stop:
                 self._interrupt()
             if self._share() >= 1:
                 break
-        self._learner.check()
+        self._learner.check_weights()
         meter.stop()
         return meter
 
@@ -188,7 +228,10 @@ class Session:
         epochs = self._total_steps / self._num_steps
         return learning_rate(self._share(), self._config, self._total_steps, epochs)
 
-    def _validate(self) -> Evaluation | None:
+    def _disc_rate(self) -> float:
+        return discriminator_rate(self._share(), self._config, self._total_steps / self._num_steps)
+
+    def _validate(self) -> Validation | None:
         """Score the weights if there is a validation split, keep them if they are the best, draw samples."""
         course, network = self._course, self._learner.best_network
         predictor = self._predictor()
@@ -198,8 +241,10 @@ class Session:
         if evaluation is None or course.is_better(score):
             course.best_epoch, course.best_score, course.stale = course.epoch + 1, score, 0
             course.best_scores = None if evaluation is None else evaluation.scores.to_dict()
-            save_bundle(self._job.run.path, self._bundle_config(), network.state_dict())
-        self._journal.show(predictor, epoch=course.epoch + 1, step=self._steps_done)
+            if self._team.is_first:
+                save_bundle(self._job.run.path, self._bundle_config(), network.state_dict())
+        if self._journal is not None:
+            self._journal.show(predictor, epoch=course.epoch + 1, step=self._steps_done)
         if evaluation is not None:
             self._report(evaluation, score)
         return evaluation
@@ -210,15 +255,19 @@ class Session:
         batch_size = 1 if device.kind == "cpu" else self._config.batch_size
         return Predictor(engine, self._bundle_config(), batch_size=batch_size)
 
-    def _evaluate(self, predictor: Predictor) -> Evaluation | None:
+    def _evaluate(self, predictor: Predictor) -> Validation | None:
         if not self._validates:
             return None
-        try:
-            return evaluate(
-                predictor, self._job.dataset, "val", task=self._job.task, progress=_raising_on(self._job.stop)
+        job, part = self._job, None
+        shard = Shard(self._team.rank + 1, self._team.size)
+        with self._team.together(), contextlib.suppress(_Stopped):
+            part = evaluate(
+                predictor, job.dataset, self._val_split, task=job.task, shard=shard, progress=_raising_on(job.stop)
             )
-        except _Stopped:
+        self._accord.renew()
+        if part is None or (self._team.size > 1 and self._accord.must_stop):
             self._interrupt()
+        return add_up(part, self._team)
 
     def _bundle_config(self) -> BundleConfig:
         course, dataset = self._course, self._job.dataset
@@ -229,12 +278,12 @@ class Session:
             model_args=dict(self._config.model_args),
             preprocess=self._preprocess,
             data={"source": dataset.source, "digest": dataset.digest, "samples": counts},
-            metrics={} if course.best_scores is None else {"val": course.best_scores},
+            metrics={} if course.best_scores is None else {self._val_split: course.best_scores},
             training={"config": self._config.to_dict(), "epoch": course.epoch + 1, "seconds": round(self._seconds, 1)}
             | ({"start": self._origins} if self._origins else {}),
         )
 
-    def _record(self, meter: Meter, evaluation: Evaluation | None) -> dict[str, Any]:
+    def _record(self, meter: Meter, evaluation: Validation | None) -> dict[str, Any]:
         record: dict[str, Any] = {
             "epoch": self._course.epoch + 1,
             "step": self._steps_done,
@@ -244,13 +293,15 @@ class Session:
             "images_per_s": round(meter.images_per_s, 3),
             "data_wait_share": round(meter.wait_share, 4),
         }
+        if self._config.trainer == "adversarial":
+            record["disc_lr"] = self._disc_rate()
         if evaluation is not None:
             record["val"] = {name: value(evaluation.scores, name) for name in metric_names(self._job.task)}
             record["val_failures"] = len(evaluation.failures)
         return record
 
     def _export(self) -> float | None:
-        if not self._job.settings.graph:
+        if not self._job.settings.graph or not self._team.is_first:
             return None
         from seglab.models.export import export_onnx
 
@@ -263,29 +314,52 @@ class Session:
     def _save(self) -> None:
         self._course.seconds = self._seconds
         state = {"learner": self._learner.state_dict(), "course": asdict(self._course), "origins": self._origins}
-        self._job.run.save_state(state)
-        self._saved_s = time.monotonic()
+        if self._team.is_first:
+            self._job.run.save_state(state)
+        self._saved_s, self._saved_epoch = self._course.seconds, self._course.epoch
+
+    def _spoilt(self, error: NonFiniteError) -> NonFiniteError:
+        """Say which photos a loss that is no number came of, and how to go on from what was saved before."""
+        paths = {sample.id: sample.image for sample in self._samples.samples}
+        photos = ", ".join(f"`{paths[id]}`" for id in error.ids)
+        again = f"`seglab train --resume {shlex.quote(str(self._job.run.path))} --lr {self._config.lr / 2:g}`"
+        goes_on = f"goes on after epoch {self._saved_epoch}, saved before," if self._saved_epoch else "starts again"
+        return NonFiniteError(
+            f"{error.message} in epoch {self._course.epoch + 1}; the last photos were {photos} "
+            f"of `{self._job.dataset.dir}`",
+            f"look at these and their labels; {again} {goes_on} with half the learning rate",
+            ids=error.ids,
+        )
 
     def _interrupt(self) -> NoReturn:
         self._save()
         path = self._job.run.path
-        raise Interrupted(
+        error = Interrupted(
             f"interrupted in epoch {self._course.epoch + 1} of {self._num_epochs}; `{path}` holds all of it",
             f"`seglab train --resume {shlex.quote(str(path))}` continues",
             exit_code=self._job.stop.exit_code,
         )
+        raise self._team.everywhere(error)
 
     def _announce(self) -> None:
         job, config = self._job, self._config
         num_parameters = sum(parameter.numel() for parameter in self._learner.network.parameters())
-        num_val = len(job.dataset.split("val")) if self._validates else 0
+        num_val = len(job.dataset.split(self._val_split)) if self._validates else 0
         job.watcher.note(
             f"train {job.task.name} · {config.model} ({num_parameters / 1e6:.2f} M) at {config.size} px · "
             f"{len(self._samples)} samples, {num_val} to validate · {job.device.name} ({job.device.reason}) · "
             f"{'bf16' if self._learner.mixed else 'fp32'} · {job.run.path}"
         )
+        if self._team.size > 1:
+            samples = f"{config.step_size} samples each a step, {self._team.size * config.step_size} in all"
+            job.watcher.note(f"{self._team.size} processes, {samples}; the learning rate is that of the settings")
         if config.augment.elastic or config.augment.background:
             job.watcher.note("`augment.elastic` and `augment.background` change nothing yet")
+        if config.overfit:
+            job.watcher.note(
+                "overfit: these few samples, as they are, serve to train and to validate; "
+                "it shows whether the network can learn them, and the model is good for nothing else"
+            )
         if not self._validates:
             job.watcher.note("there is no validation split: the last weights are kept, not the best")
         if self._steps_done:
@@ -300,7 +374,7 @@ class Session:
             f"{meter.images_per_s:.0f} images/s · {_duration(left_s)} left"
         )
 
-    def _report(self, evaluation: Evaluation, score: float | None) -> None:
+    def _report(self, evaluation: Validation, score: float | None) -> None:
         failures = f", {len(evaluation.failures)} images could not be scored" if evaluation.failures else ""
         self._job.watcher.note(
             f"epoch {self._course.epoch + 1}: loss {self._learner.means()['loss']:.4f}, "

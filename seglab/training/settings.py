@@ -32,6 +32,8 @@ class RunSettings:
     """Whether the graph is exported at the end."""
     time_limit_s: float | None = None
     """The most seconds of training, all parts of the run together."""
+    launch: str = ""
+    """Name of the torchrun that started it, which may continue it without being asked; empty without torchrun."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -43,6 +45,7 @@ class RunSettings:
             "digest": self.digest,
             "graph": self.graph,
             "time_limit_s": self.time_limit_s,
+            "launch": self.launch,
         }
 
 
@@ -69,6 +72,7 @@ def read_settings(path: Path) -> RunSettings:
             values["digest"],
             values["graph"],
             values["time_limit_s"],
+            values.get("launch", ""),
         )
     except FileNotFoundError:
         message = f"there is no run to resume in `{path}`: it has no `{SETTINGS}`"

@@ -18,7 +18,7 @@ from seglab.inference.model import choose_model
 from seglab.models.bundle import load_weights, read_config
 from seglab.strengths import PRESETS
 from seglab.training import session
-from seglab.training.learner import NonFiniteError
+from seglab.training.learner import Learner, NonFiniteError
 from seglab.training.loop import train
 from seglab.training.rundir import RunDir
 from seglab.training.settings import read_settings
@@ -237,8 +237,8 @@ def test_a_run_continues_only_as_it_was_started(dataset, make_dataset, config, c
     with pytest.raises(Interrupted):
         train(config, dataset, run_dir, cpu, graph=False, watcher=Watcher(2, send(signal.SIGINT)))
     assert read_settings(run_dir).config == config
-    other = dataclasses.replace(config, lr=0.5, epochs=9)
-    with pytest.raises(UsageError, match=r"`epochs` was 2 and is now 9; `lr` was 0\.005 and is now 0\.5"):
+    other = dataclasses.replace(config, lr=0.5, epochs=9, ema=0.5)
+    with pytest.raises(UsageError, match=r"otherwise: `epochs` was 2 and is now 9; `ema` was 0\.9 and is now 0\.5$"):
         train(other, dataset, run_dir, cpu, graph=False, resume=True)
     with pytest.raises(DataError, match="other data"):
         train(config, make_dataset("more", num_train=12), run_dir, cpu, graph=False, resume=True)
@@ -256,7 +256,7 @@ def test_a_second_process_is_kept_out(dataset, config, cpu, tmp_path):
 def test_a_loss_that_is_no_number_ends_the_run_and_names_the_samples(dataset, config, cpu, tmp_path, monkeypatch, kind):
     run_dir = tmp_path / "run"
     config = dataclasses.replace(config, epochs=3)
-    original, calls = session.Learner._account, []
+    original, calls = Learner._account, []
 
     def poisoned(self, parts, batch):
         calls.append(batch.ids)
@@ -264,10 +264,10 @@ def test_a_loss_that_is_no_number_ends_the_run_and_names_the_samples(dataset, co
             parts = {**parts, "loss" if kind == "loss" else "grad_norm": torch.tensor(float("nan"))}
         original(self, parts, batch)
 
-    monkeypatch.setattr(session.Learner, "_account", poisoned)
+    monkeypatch.setattr(Learner, "_account", poisoned)
     with pytest.raises(NonFiniteError, match="nan") as caught:
         train(config, dataset, run_dir, cpu, graph=False)
-    assert all(f"`{name}`" in caught.value.message for name in calls[4])
+    assert all(f"`train/images/{name}.png`" in caught.value.message for name in calls[4])
     assert caught.value.exit_code == 3
     state = final_state(run_dir)
     assert state["course"]["epoch"] == 1
