@@ -135,9 +135,10 @@ def train(
         _run_dir(run, out, resume), task, data, recipe, [*(set or [])], flags, resume, limit_s, graph, device,
         accept_noncommercial,
     )  # fmt: skip
-    _summarise(result)
-    if json:
-        print_json(result.to_dict())
+    if not result.told_elsewhere:
+        _summarise(result)
+        if json:
+            print_json(result.to_dict())
 
 
 def _run(

@@ -56,7 +56,7 @@ def evaluate(
         progress: Called with 1 after each image.
 
     Returns:
-        The scores of the images that could be read; the others are its ``failures``.
+        The scores of the images that could be read; the others are its ``failures``. A part of a split may be empty.
 
     Raises:
         UsageError: If there is no split of that name.
@@ -79,7 +79,7 @@ def evaluate(
             tally.add(*outcome)
         if progress is not None:
             progress(1)
-    if not tally.ids:
+    if not tally.ids and shard.num == 1:
         raise DataError(
             f"none of the {len(samples)} images of split `{split}` of `{dataset.dir}` could be scored;"
             f" the first, `{tally.failures[0].id}`: {tally.failures[0].reason}",
