@@ -1,5 +1,6 @@
 """``seglab evaluate``: score a model, or the masks of any tool."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +25,11 @@ from seglab.cli.scoring import Counting, Source, choose_source
 from seglab.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from seglab.evaluation.bootstrap import Interval
     from seglab.evaluation.gates import Gate
+    from seglab.evaluation.report import Baseline
     from seglab.evaluation.result import Evaluation
 
 __all__ = ["evaluate"]
@@ -77,6 +82,9 @@ def evaluate(
         Path | None,
         typer.Option("--out", "-o", help="Write evaluation.json, metrics.csv, per_image.csv.", metavar="DIR"),
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Write a page with pictures to look at.", metavar="FILE.html")
+    ] = None,
     per_image: Annotated[
         Path | None, typer.Option("--per-image", help="Write the scores of every image.", metavar="FILE.csv")
     ] = None,
@@ -96,6 +104,8 @@ def evaluate(
     [bold]seglab evaluate --pred masks --gt truth --task face --json > scores.json[/bold]
 
     [bold]seglab evaluate --model runs/b --data prepared/face --baseline scores.json --fail-under f1.eyes=0.7[/bold]
+
+    [bold]seglab evaluate --model runs/a --data prepared/body --report report.html[/bold]
 
     [bold]seglab evaluate --merge part*.json --json > scores.json[/bold]
 
@@ -121,8 +131,20 @@ def evaluate(
     source = choose_source(model, data, pred, gt, task, parts or [], counting, way)
     asked = {"model": model, "data": data, "split": split if data else None, "pred": pred, "gt": gt}
     extra: dict[str, Any] = {"input": {name: None if value is None else str(value) for name, value in asked.items()}}
+    extra["options"] = {"at": at, "tta": tta, "fidelity": fidelity, "bn": bn, "boundary": boundary}
     extra["shard"] = None if part.num == 1 else {"index": part.index, "num": part.num}
-    return _judge(source, fail_under or [], baseline, protocol, out, per_image, json, extra)
+    outputs = _Outputs(out, per_image, report, json)
+    return _judge(source, fail_under or [], baseline, protocol, outputs, extra)
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """What is written, and where."""
+
+    out_dir: Path | None
+    per_image_path: Path | None
+    report_path: Path | None
+    json: bool
 
 
 def _judge(
@@ -130,9 +152,7 @@ def _judge(
     fail_under: list[str],
     baseline_path: Path | None,
     protocol_name: str | None,
-    out_dir: Path | None,
-    per_image: Path | None,
-    json: bool,
+    outputs: _Outputs,
     extra: dict[str, Any],
 ) -> int:
     """Score, tell, write, and return the exit code."""
@@ -143,6 +163,7 @@ def _judge(
     from seglab.evaluation.outputs import to_json, write_tables
     from seglab.evaluation.protocols import protocol
     from seglab.evaluation.record import read_record
+    from seglab.evaluation.report import Baseline
 
     bars = parse_gates(fail_under, source.task, outlines=source.outlines)
     baseline = None if baseline_path is None else read_record(baseline_path)
@@ -155,14 +176,46 @@ def _judge(
     engine = None if source.predictor is None else engine_dict(source.predictor.engine)
     rest = {**extra, "engine": engine, "gates": [_gate_dict(gate) for gate in gates]}
     values = {**to_json(evaluation, ranges, compared=compared, protocol=said), **rest}
-    if out_dir is not None:
-        write_tables(out_dir, evaluation, ranges, values)
-        note(f"evaluation.json, metrics.csv, per_image.csv: {escape(out_dir)}")
-    if per_image is not None:
-        _write(per_image, evaluation)
-    if json:
+    if outputs.out_dir is not None:
+        write_tables(outputs.out_dir, evaluation, ranges, values)
+        note(f"evaluation.json, metrics.csv, per_image.csv: {escape(outputs.out_dir)}")
+    if outputs.per_image_path is not None:
+        _write(outputs.per_image_path, evaluation)
+    if outputs.report_path is not None:
+        told = None
+        if compared is not None and baseline_path is not None:
+            told = Baseline(baseline_path.name, compared.differences, compared.num_shared)
+        _report(outputs.report_path, source, evaluation, values, ranges, told, gates)
+    if outputs.json:
         print_json(values)
     return _verdict(evaluation, gates)
+
+
+def _report(
+    path: Path,
+    source: Source,
+    evaluation: "Evaluation",
+    values: "Mapping[str, Any]",
+    ranges: "Mapping[str, Interval | None]",
+    baseline: "Baseline | None",
+    gates: "list[Gate]",
+) -> None:
+    from seglab.evaluation.report import write_report
+    from seglab.version import __version__
+
+    used = {name: values[name] for name in ("input", "engine", "shard", "options") if values.get(name)}
+    model = {} if source.predictor is None else {"model": source.predictor.config.to_dict()}
+    write_report(
+        path,
+        evaluation,
+        pictures=source.pictures(),
+        configuration={"seglab": __version__, **used, **model},
+        intervals=ranges,
+        baseline=baseline,
+        gates=gates,
+        title=f"{evaluation.task.name}: {evaluation.num_images} images",
+    )
+    note(f"report: {escape(path)}")
 
 
 def _write(path: Path, evaluation: "Evaluation") -> None:

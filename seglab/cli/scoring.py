@@ -9,8 +9,11 @@ from seglab.cli.console import escape, note, progress
 from seglab.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from seglab.data.manifest import Dataset
     from seglab.engines import EngineChoice
+    from seglab.evaluation.report import Pictures
     from seglab.evaluation.result import Evaluation
     from seglab.inference.manner import Manner
     from seglab.inference.predictor import Predictor
@@ -48,6 +51,10 @@ class Source(ABC):
     def score(self) -> "Evaluation":
         """Score it, showing progress."""
 
+    def pictures(self) -> "Callable[[str], Pictures | None] | None":
+        """Return what shows an image that was scored by its id; None if there is nothing to show."""
+        return None
+
 
 class _Model(Source):
     def __init__(self, model: str, dataset: "Dataset", task: "Task", counting: Counting, way: Way) -> None:
@@ -84,6 +91,12 @@ class _Model(Source):
                 progress=bar.advance,
             )
 
+    def pictures(self) -> "Callable[[str], Pictures | None] | None":
+        from seglab.evaluation.report import pictures_of_model
+
+        assert self.predictor is not None
+        return pictures_of_model(self.predictor, self._dataset, self._counting.split)
+
 
 class _Masks(Source):
     def __init__(self, pred: Path, truth: "Dataset | Path", task: "Task", counting: Counting) -> None:
@@ -105,6 +118,11 @@ class _Masks(Source):
                 shard=counting.shard,
                 progress=bar.advance,
             )
+
+    def pictures(self) -> "Callable[[str], Pictures | None] | None":
+        from seglab.evaluation.report import pictures_of_masks
+
+        return pictures_of_masks(self._pred, self._truth, self.task, split=self._counting.split)
 
 
 class _Parts(Source):

@@ -84,7 +84,8 @@ def test_parts_make_the_whole(run, masks, tmp_path):
     code, merged, _ = run("evaluate", "--merge", "part1.json", "part2.json", "--json")
     whole, merged = json.loads(whole), json.loads(merged)
     assert code == 0
-    del whole["input"], merged["input"]
+    for name in ("input", "options"):
+        del whole[name], merged[name]
     assert merged == whole
     assert run("evaluate", "--merge", "part1.json", "part1.json")[0] == 3
     assert run("evaluate", "part1.json")[0] == 2
@@ -185,3 +186,14 @@ def test_wrong_options(run, masks, arguments, message):
     code, out, err = run(*masks.good, *arguments)
     assert (code, out) == (2, "")
     assert message in err
+
+
+def test_a_report_of_masks(run, masks, tmp_path):
+    (tmp_path / "worse.json").write_text(run(*masks.bad, "--json")[1])
+    code, _, err = run(*masks.good, "--report", "report.html", "--baseline", "worse.json", "--fail-under", "miou=0.99")
+    page = (tmp_path / "report.html").read_text()
+    assert code == 1
+    assert "report: report.html" in err
+    for word in ("worse.json", "p3", "data:image/", "iou"):
+        assert word in page
+    assert "https://" not in page.replace("http://www.w3.org/", "")
