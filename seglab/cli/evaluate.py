@@ -60,7 +60,7 @@ def evaluate(
         typer.Option("--at", help="Compare at the photos' own size (photo), or on the grid (model).", metavar="SIZE"),
     ] = "photo",
     boundary: Annotated[
-        bool, typer.Option("--boundary", help="Score contours too: boundary IoU, and boundary F at 2 px.")
+        bool, typer.Option("--boundary", help="Score outlines too: boundary IoU, and boundary F at 2 px.")
     ] = False,
     tta: TtaOption = "none",
     protocol: Annotated[

@@ -39,7 +39,7 @@ def show(
     """
     scores, task = evaluation.scores, evaluation.task
     columns = ["IoU", "95 %", "F1", "precision", "recall", "pixels"]
-    columns += ["contour IoU", "contour F1"] if scores.outlines else []
+    columns += ["boundary IoU", "boundary F1"] if scores.outlines else []
     columns += ["vs baseline"] if compared else []
     rows = _rows(scores, intervals, compared)
     title = f"{task.name} · {evaluation.num_images} images"

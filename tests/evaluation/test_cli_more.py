@@ -64,12 +64,12 @@ def test_intervals_are_told_and_written(run, masks, tmp_path):
 def test_contours_are_scored_on_request_only(run, masks):
     _, out, err = run(*masks.good, "--json")
     assert json.loads(out)["outlines"] == {}
-    assert "contour" not in err
+    assert "boundary" not in err
     code, out, err = run(*masks.good, "--json", "--boundary", "--fail-under", "boundary_f1.a=0.999")
     values = json.loads(out)
     assert code == 1
     assert 0 < values["outlines"]["a"]["boundary_iou"] < 1
-    assert "contour IoU" in err
+    assert "boundary IoU" in err
     assert "missed: boundary_f1.a" in err
     assert run(*masks.good, "--fail-under", "boundary_f1.a=0.5")[0] == 2
 
