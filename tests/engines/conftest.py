@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from seglab.config import Preprocess
 from seglab.models.bundle import BundleConfig, save_bundle
@@ -16,6 +17,8 @@ from seglab.tasks import TASKS
 from tests.models.networks import NETWORKS
 
 FACE = TASKS["face"]
+DEEP = ("smp-manet",)
+"""Labels of networks that are compared when they have learnt something: see :func:`trained`."""
 
 
 def lively(name: str, num_classes: int, **args: object) -> nn.Module:
@@ -67,6 +70,28 @@ def _decided(network: nn.Module, num_classes: int) -> nn.Module:
     return network
 
 
+def trained(name: str, num_classes: int, **args: object) -> nn.Module:
+    """Return a network that has learnt for a few steps to tell bright from dark.
+
+    A random network multiplies rounding from layer to layer, the deeper the more; learning ends that at once.
+    """
+    torch.manual_seed(7)
+    network = build(name, num_classes, **args).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.2
+    for step in range(30):
+        pixels = torch.from_numpy(photo_like((4, 64, 64), 100 + step)).permute(0, 3, 1, 2).float()
+        brightness = F.avg_pool2d(pixels.mean(1, keepdim=True), 9, 1, 4)[:, 0]
+        labels = (brightness / 256 * num_classes).long()
+        loss = F.cross_entropy(network(pixels / 127.5 - 1)[0], labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return network.eval()
+
+
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Export]]:
     """Return what makes (once) the bundle of one of the tests' networks, by its label, with its graph."""
@@ -76,7 +101,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Pa
         name, args = NETWORKS[label]
         bundle_dir = tmp_path_factory.mktemp(label.replace(" ", "-"))
         config = BundleConfig(task=FACE, model=name, model_args=args, preprocess=Preprocess(size_hw=(96, 128)))
-        save_bundle(bundle_dir, config, lively(name, FACE.num_classes, **args).state_dict())
+        make_network = trained if label in DEEP else lively
+        save_bundle(bundle_dir, config, make_network(name, FACE.num_classes, **args).state_dict())
         return bundle_dir, export_graph(bundle_dir)
 
     return make
