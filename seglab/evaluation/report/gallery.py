@@ -37,14 +37,15 @@ class Choice:
 def choose(images: Sequence[ImageScore], num_each: int = NUM_EACH) -> list[Choice]:
     """Choose images by mean IoU: the worst (worst first), those around the median, the best (best first).
 
-    Of few images none is shown twice: each group gets a third. Images with nothing to score are not among them.
+    Of few images all are chosen, each once: a third is called worst, a third best. Images with nothing to score are not
+    among them.
     """
     order = sorted((image for image in images if not math.isnan(image.miou)), key=lambda image: (image.miou, image.id))
-    num = min(num_each, -(-len(order) // 3))
-    best = order[len(order) - num :] if len(order) >= 2 * num else order[num:]
-    rest = order[num : len(order) - len(best)]
-    start = max(0, (len(rest) - num) // 2)
-    chosen = zip(GROUPS, (order[:num], rest[start : start + num], best[::-1]), strict=True)
+    num = min(num_each, (len(order) + 1) // 3)
+    rest = order[num : len(order) - num]
+    start = max(0, (len(rest) - num_each) // 2)
+    best = order[len(order) - num :][::-1]
+    chosen = zip(GROUPS, (order[:num], rest[start : start + num_each], best), strict=True)
     return [Choice(group, image) for group, several in chosen for image in several]
 
 
@@ -54,14 +55,15 @@ def gallery(
     """Return the gallery, and for every picture its group, its mean IoU and the IoU of all classes and regions."""
     task = evaluation.task
     choices = choose(evaluation.images(), num_each)
-    cards, facts = [], []
+    cards, facts, shapes = [], [], []
     for at, choice in enumerate(choices):
         layers, reason = _look(choice.image.id, look, task)
+        shapes += [layers.size_hw] if layers else []
         cards.append(_card(at, choice, layers, reason, task))
         iou = [None if math.isnan(value) else round(value, 4) for value in choice.image.iou]
         facts.append([GROUPS.index(choice.group), round(choice.image.miou, 6), iou])
     empty = element("p", "No image has this.", class_="note empty", hidden=True)
-    board = element("div", *cards, class_="cards")
+    board = element("div", *cards, class_=f"cards {_shape(shapes)}")
     return join([_controls(task, evaluation), _legend(task) if look else None, board, empty]), facts
 
 
@@ -124,6 +126,7 @@ def _stage(name: str, layers: Layers) -> Html:
         for layer, source in present
     ]
     tags = [element("span", class_=f"tag {side}", aria_hidden="true") for side in ("left", "right")]
+    edge = element("span", class_="edge", aria_hidden="true")
     last = len(present) - 1
     slider = element(
         "input",
@@ -135,8 +138,14 @@ def _stage(name: str, layers: Layers) -> Html:
         aria_label=f"from photo to errors of {plain(name)}",
     )
     buttons = [element("button", layer, type="button", data_to=str(to)) for to, (layer, _) in enumerate(present)]
-    stage = element("div", *pictures, *tags, class_="stage" if layers.photo else "stage dark")
+    stage = element("div", *pictures, edge, *tags, class_="stage" if layers.photo else "stage dark")
     return join([stage, element("div", slider, element("div", *buttons, class_="stops"), class_="slider")])
+
+
+def _shape(sizes_hw: Sequence[tuple[int, int]]) -> str:
+    """Return the shape in which most pictures leave the least room."""
+    middle = sorted(width / height for height, width in sizes_hw)[len(sizes_hw) // 2] if sizes_hw else 1.0
+    return "broad" if middle > 1.15 else "tall" if middle < 0.87 else "even"
 
 
 def _controls(task: Task, evaluation: Evaluation) -> Html:
@@ -161,7 +170,7 @@ def _controls(task: Task, evaluation: Evaluation) -> Html:
             element("span", "sort"),
             element("select", *(element("option", said, value=key) for key, said in sorts), id="sort"),
         ),
-        element("label", element("span", "labels over the photo"), opacity),
+        element("label", element("span", "strength of the labels"), opacity),
         element("div", element("span", "all pictures"), element("div", *views, class_="stops"), class_="every"),
         element("output", class_="tally", aria_live="polite"),
         class_="controls",

@@ -18,6 +18,8 @@ MAX_CLASSES: Final = 30
 NUM_CONFUSIONS: Final = 8
 """How many pairs are named."""
 _STEPS: Final = 10
+_FEW: Final = 7
+"""Of more classes the columns' names are turned."""
 
 
 def heat_map(matrix: Matrix, task: Task) -> Html:
@@ -53,7 +55,9 @@ def confusions(matrix: Matrix, task: Task) -> Html | None:
         for true, said in found
     ]
     titles = ("truth", "taken for", "of the class", "of all pixels")
-    head = element("tr", *(element("th", title, scope="col") for title in titles))
+    kinds = ("word", "word", None, None)
+    cells = [element("th", title, scope="col", class_=kind) for title, kind in zip(titles, kinds, strict=True)]
+    head = element("tr", *cells)
     table = element("table", element("thead", head), element("tbody", *lines), class_="numbers")
     return element("div", table, class_="wide", tabindex="0", role="region", aria_label="most frequent confusions")
 
@@ -95,7 +99,9 @@ def _table(texts: list[list[str]], shares: Floats, shown: Matrix, heads: list[Ht
         lines.append(element("tr", element("th", heads[true], scope="row"), *cells))
     corner = element("td", "truth ↓  prediction →", class_="corner")
     head = element("tr", corner, *(element("th", element("div", name), scope="col") for name in heads))
-    table = element("table", element("thead", head), element("tbody", *lines), class_="heat")
+    table = element(
+        "table", element("thead", head), element("tbody", *lines), class_="heat many" if len(heads) > _FEW else "heat"
+    )
     return element("div", table, class_="wide", tabindex="0", role="region", aria_label="confusion matrix")
 
 

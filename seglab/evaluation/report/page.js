@@ -18,6 +18,9 @@
       if (under) return;
       layer.style.clipPath = at === from ? `inset(0 0 0 ${100 * part}%)` : `inset(0 ${100 * (1 - part)}% 0 0)`;
     });
+    const edge = card.querySelector(".edge");
+    edge.hidden = part === 0;
+    edge.style.left = `${100 * part}%`;
     const [left, right] = all(".tag", card);
     left.textContent = part > 0 ? layers[from + 1].dataset.layer : "";
     right.textContent = layers[from].dataset.layer;
@@ -95,7 +98,7 @@
 
   // The histogram of another score.
   const { left, right, top, bottom, of } = facts.histogram;
-  const spread = byId("spread");
+  const spread = byId("spread-of");
   spread.addEventListener("change", () => {
     const [counts, undefinedOf, mean, median] = of[Number(spread.value)];
     const most = Math.max(1, ...counts);
@@ -104,6 +107,7 @@
       bin.setAttribute("y", bottom - height);
       bin.setAttribute("height", height);
     });
+    all("#spread .count").forEach((cell, at) => { cell.textContent = counts[at]; });
     document.querySelector(".most").textContent = most;
     const line = document.querySelector(".median");
     line.setAttribute("visibility", median === null ? "hidden" : "visible");

@@ -9,17 +9,14 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import numpy as np
-
 from seglab.evaluation.bootstrap import Difference, Interval
 from seglab.evaluation.gates import Gate
-from seglab.evaluation.metrics import groups
-from seglab.evaluation.report.charts import HISTOGRAM, bin_scores, describe, histogram
 from seglab.evaluation.report.gallery import NUM_EACH, gallery
 from seglab.evaluation.report.markup import Html, element, join, named, to_json
 from seglab.evaluation.report.matrix import confusions, heat_map
 from seglab.evaluation.report.pictures import Pictures
 from seglab.evaluation.report.sections import class_bars, class_table, headline, left_out, settings
+from seglab.evaluation.report.spread import spread_over_images
 from seglab.evaluation.report.tree import hierarchy
 from seglab.evaluation.result import Evaluation
 from seglab.files import write_text
@@ -90,17 +87,20 @@ def write_report(
         "classes",
         "Classes",
         class_bars(scores, task, ranges, changes),
+        _marks(bool(intervals), baseline),
         class_table(scores, task, ranges, changes),
     )
     if tree := hierarchy(scores, task):
         page.add("hierarchy", "Hierarchy", tree)
     wrong = confusions(evaluation.matrix, task)
-    frequent = join([element("h3", "most frequent confusions"), wrong]) if wrong else None
-    page.add("confusion", "Confusion", heat_map(evaluation.matrix, task), frequent)
-    _add_spread(page, evaluation)
+    frequent = element("div", element("h3", "most frequent confusions"), wrong) if wrong else None
+    heat = element("div", heat_map(evaluation.matrix, task))
+    page.add("confusion", "Confusion", element("div", heat, frequent, class_="beside"))
+    spread, page.facts["histogram"] = spread_over_images(evaluation)
+    page.add("spread", "Spread over images", spread)
+    page.add("left-out", "Left out", left_out(evaluation))
     board, page.facts["images"] = gallery(evaluation, pictures, num_each)
     page.add("gallery", "Images", board)
-    page.add("left-out", "Left out", left_out(evaluation))
     page.add("configuration", "Configuration", settings(configuration, gates))
     write_text(path, _fill(page, title, _subtitle(evaluation)))
 
@@ -123,26 +123,9 @@ def _remarks(intervals: Mapping[str, Interval | None] | None, baseline: Baseline
     return element("p", *said, class_="note") if said else None
 
 
-def _add_spread(page: _Page, evaluation: Evaluation) -> None:
-    """Add how the scores of images spread: that of all classes, and for the script those of every group."""
-    images = evaluation.images()
-    columns = {"mIoU": np.array([image.miou for image in images], np.float64)}
-    iou_NG = np.array([image.iou for image in images], np.float64).reshape(len(images), -1)
-    binned = {name: bin_scores(scores) for name, scores in columns.items()}
-    names = groups(evaluation.task)
-    by_group = [bin_scores(iou_NG[:, row] if len(images) else np.zeros(0)) for row in range(len(names))]
-    whole = binned["mIoU"]
-    page.facts["histogram"] = {**HISTOGRAM, "of": [whole.to_list(), *(one.to_list() for one in by_group)]}
-    options = [element("option", "mIoU", value="0")]
-    options += [element("option", f"IoU of {name}", value=str(row)) for row, name in enumerate(names, 1)]
-    choice = element("label", element("span", "score"), element("select", *options, id="spread"), class_="scripted")
-    page.add(
-        "spread",
-        "Spread over images",
-        choice,
-        element("figure", histogram(whole, "how many images have which score"), class_="spread"),
-        element("p", describe(whole), class_="note", id="spread-words", aria_live="polite"),
-    )
+def _marks(with_intervals: bool, baseline: Baseline | None) -> Html | None:
+    said = ["whisker: 95 %"] * with_intervals + ["tick across the bar: baseline"] * bool(baseline)
+    return element("p", "; ".join(said), class_="note") if said else None
 
 
 def _fill(page: _Page, title: str, subtitle: Html) -> str:

@@ -21,7 +21,7 @@ def hierarchy(scores: Scores, task: Task) -> Html | None:
     drawn: set[str] = set()
     roots = [_node(name, below, by_name, task, drawn) for name in groups(task) if name not in inner]
     roots.sort(key=lambda node: "<ul>" not in node)
-    return join([_levels(scores), element("ul", *roots, class_="tree")])
+    return join([_levels(scores), element("div", element("ul", *roots, class_="tree"), class_="chart")])
 
 
 def parts(task: Task) -> dict[str, list[str]]:
@@ -35,7 +35,8 @@ def parts(task: Task) -> dict[str, list[str]]:
     below = {}
     for region in task.regions:
         held = [name for name in members if inside(name, region)]
-        below[region] = [name for name in held if not any(inside(name, other) for other in held)]
+        largest = [name for name in held if not any(inside(name, other) for other in held)]
+        below[region] = sorted(largest, key=lambda name: min(members[name]))
     return below
 
 
@@ -72,7 +73,9 @@ def _levels(scores: Scores) -> Html | None:
         for level in scores.levels
     ]
     titles = ("level", "mean IoU", "mean of", "absent")
-    head = element("tr", *(element("th", title, scope="col") for title in titles))
+    kinds = (None, None, "word", "word")
+    cells = [element("th", title, scope="col", class_=kind) for title, kind in zip(titles, kinds, strict=True)]
+    head = element("tr", *cells)
     table = element("table", element("thead", head), element("tbody", *lines), class_="numbers")
     return element("div", table, class_="wide", tabindex="0", role="region", aria_label="levels")
 
