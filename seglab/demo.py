@@ -68,6 +68,7 @@ def demo(
     from seglab.data.synth import synth
     from seglab.evaluation.evaluate import evaluate
     from seglab.inference.cutout import Look, cutout
+    from seglab.inference.errand import Terms
     from seglab.inference.model import choose_model
     from seglab.inference.predict import predict
     from seglab.training.loop import train
@@ -84,9 +85,9 @@ def demo(
     photos_dir = out_dir / "photos"
     samples = dataset.split("test")[:NUM_SHOWN]
     _copy([dataset.image_path(sample) for sample in samples], photos_dir)
-    masks = predict([photos_dir], model, device, out=out_dir / "masks", formats=("palette", "overlay"))
+    masks = predict([photos_dir], model, device, Terms(out=out_dir / "masks"), formats=("palette", "overlay"))
     say(f"wrote {_num_done(masks)} masks and overlays to {out_dir / 'masks'}")
-    cutouts = cutout([photos_dir], model, device, Look(), out=out_dir / "cutouts")
+    cutouts = cutout([photos_dir], model, device, Look(), Terms(out=out_dir / "cutouts"))
     say(f"wrote {_num_done(cutouts)} cutouts to {out_dir / 'cutouts'}")
     _draw_sheet(out_dir, [Path(sample.image) for sample in samples])
     page_path = out_dir / "index.html"

@@ -15,9 +15,12 @@ from seglab.cli.options import (
     ModelOption,
     OptionalTaskOption,
     PrecisionOption,
+    ShardOption,
+    TtaOption,
 )
 from seglab.cli.photos import (
     BatchSizeOption,
+    DryRunOption,
     FailFastOption,
     KeepExtOption,
     MaxPixelsOption,
@@ -25,6 +28,8 @@ from seglab.cli.photos import (
     OverwriteOption,
     PhotosArgument,
     SkipExistingOption,
+    TileOption,
+    make_terms,
     report,
 )
 
@@ -51,6 +56,11 @@ def cutout(
         str, typer.Option("--background", help="transparent, a colour name or '#rrggbb'.", metavar="COLOUR")
     ] = "transparent",
     mask_only: Annotated[bool, typer.Option("--mask-only", help="Write the alpha as a grey PNG.")] = False,
+    keep_exif: Annotated[
+        bool, typer.Option("--keep-exif", help="Keep camera, time and place of the photo; left out otherwise.")
+    ] = False,
+    tile: TileOption = None,
+    tta: TtaOption = "none",
     json: JsonOption = False,
     device: DeviceOption = None,
     engine: EngineOption = "auto",
@@ -64,6 +74,8 @@ def cutout(
     keep_ext: KeepExtOption = False,
     fail_fast: FailFastOption = False,
     max_pixels: MaxPixelsOption = None,
+    shard: ShardOption = None,
+    dry_run: DryRunOption = False,
 ) -> int:
     """Cut people out of photos: PNGs with transparency, at the photos' own size.
 
@@ -75,10 +87,12 @@ def cutout(
 
     [bold]seglab cutout --model runs/clothes photos/ --keep upper_body,full_body[/bold]
 
+    [bold]cat photo.jpg | seglab cutout --model runs/a - -o - > cutout.png[/bold]
+
     Without -o, single files are answered beside themselves, and folders, patterns and lists go to seglab-cutouts/.
-    Colour profiles and resolution are kept, other metadata is not. Edges follow the photo's own, and the background's
-    colour is taken out of them. Where nothing is found, everything is transparent, and that is said. A photo that fails
-    is named at the end, the others are done, and the exit code is 1.
+    Colour profiles and resolution are kept, other metadata only with --keep-exif. Edges follow the photo's own, and the
+    background's colour is taken out of them. Where nothing is found, everything is transparent, and that is said. A
+    photo that fails is named at the end, the others are done, and the exit code is 1.
     """
     from seglab.device import choose_device
     from seglab.engines import EngineChoice
@@ -92,9 +106,9 @@ def cutout(
     choice = EngineChoice(engine, precision, compile)
     chosen = choose_device(device, with_torch=choice.may_use_torch)
     task = task or (DEFAULT_CUTOUT_TASK if model is None else None)
-    run = prepare(
-        photos, partial(choose_model, task, model, Manner(fidelity, bn)), chosen, look, out=out, engine=choice,
-        batch_size=batch_size, measure=json, keep_ext=keep_ext, skip_existing=skip_existing, overwrite=overwrite,
-        max_pixels=max_pixels,
+    terms = make_terms(
+        out, choice, json=json, batch_size=batch_size, skip_existing=skip_existing, overwrite=overwrite,
+        keep_ext=keep_ext, max_pixels=max_pixels, tile=tile, shard=shard, dry_run=dry_run, keep_exif=keep_exif,
     )  # fmt: skip
+    run = prepare(photos, partial(choose_model, task, model, Manner(fidelity, bn, tta)), chosen, look, terms)
     return report(run, json=json, fail_fast=fail_fast)

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seglab.cli.console import escape, note, print_json, progress
-from seglab.errors import ExitCode, Interrupted
+from seglab.errors import ExitCode, Interrupted, UsageError
 
 if TYPE_CHECKING:
-    from seglab.engines import Engine
+    from seglab.engines import Engine, EngineChoice
+    from seglab.inference.errand import Terms
     from seglab.inference.flow import Done, Outcome, Run
     from seglab.inference.inputs import Failure
+    from seglab.inference.plan import Plan
 
 __all__ = [
     "BatchSizeOption",
+    "DryRunOption",
     "FailFastOption",
     "KeepExtOption",
     "MaxPixelsOption",
@@ -25,21 +28,27 @@ __all__ = [
     "OverwriteOption",
     "PhotosArgument",
     "SkipExistingOption",
+    "TileOption",
     "describe_engine",
     "engine_dict",
+    "make_terms",
     "report",
 ]
 
 PhotosArgument = Annotated[
     list[str],
     typer.Argument(
-        help="Photos: files, folders (searched through), patterns in quotes, or @LIST with a path a line.",
+        help="Photos: files, folders (searched through), patterns in quotes, @LIST with a path a line, or - for one on"
+        " standard input.",
         metavar="PHOTOS",
         show_default=False,
     ),
 ]
 OutOption = Annotated[
-    Path | None, typer.Option("--out", "-o", help="Folder to write to, or a file for one photo.", metavar="DIR|FILE")
+    Path | None,
+    typer.Option(
+        "--out", "-o", help="Folder to write to, or for one photo a file, or - for standard output.", metavar="DIR|FILE"
+    ),
 ]
 BatchSizeOption = Annotated[int, typer.Option("--batch-size", min=1, help="Photos through the network at once.")]
 KeepExtOption = Annotated[bool, typer.Option("--keep-ext", help="Name outputs a.jpg.png rather than a.png.")]
@@ -54,20 +63,66 @@ MaxPixelsOption = Annotated[
     int | None, typer.Option("--max-pixels", min=1, help="Refuse photos of more pixels.", show_default="178956970")
 ]
 
+TileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tile",
+        help="Cut large photos into overlapping tiles of so many pixels, or auto: photos over 4 times the model's grid,"
+        " into tiles of half their longer side.",
+        metavar="auto|N",
+        show_default="none",
+    ),
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done; write nothing.")]
+
 NUM_NAMED = 5
 """How many photos are named where the count says the rest; failures are all named."""
+
+
+def make_terms(
+    out: Path | None,
+    engine: "EngineChoice",
+    *,
+    json: bool,
+    batch_size: int,
+    skip_existing: bool,
+    overwrite: bool,
+    keep_ext: bool,
+    max_pixels: int | None,
+    tile: str | None,
+    shard: str | None,
+    dry_run: bool,
+    keep_exif: bool = False,
+) -> "Terms":
+    """Read the options of this module.
+
+    Raises:
+        UsageError: If one means nothing, or pictures and JSON would both go to standard output.
+    """
+    from seglab.inference.errand import Terms
+    from seglab.inference.inputs import STANDARD
+    from seglab.inference.tiling import parse_tiling
+    from seglab.shards import choose_shard
+
+    if json and out == STANDARD:
+        raise UsageError("`--json` and `-o -` would both write to standard output", "name a file: `-o FILE`")
+    return Terms(
+        out=out, engine=engine, batch_size=batch_size, measure=json, keep_ext=keep_ext, skip_existing=skip_existing,
+        overwrite=overwrite, max_pixels=max_pixels, tiling=parse_tiling(tile), keep_exif=keep_exif,
+        shard=choose_shard(shard), dry_run=dry_run,
+    )  # fmt: skip
 
 
 def report(run: "Run", *, json: bool, fail_fast: bool) -> int:
     """Work through a run, showing progress, and tell at the end what became of it.
 
     Args:
-        run: What to do.
+        run: What to do; of a dry one it is told what would be done.
         json: Whether to write a line of JSON a photo to stdout as it is finished.
         fail_fast: Whether to stop at the first failure.
 
     Returns:
-        The exit code.
+        The exit code: 6 if nothing could be done for lack of an extra.
 
     Raises:
         Interrupted: If a signal ended the run; what is finished by then is whole and stays.
@@ -84,21 +139,23 @@ def report(run: "Run", *, json: bool, fail_fast: bool) -> int:
                 tally.add(outcome)
                 if json:
                     print_json(_to_dict(outcome, engine))
+                else:
+                    _tell_planned(outcome)
                 bar.advance(1, outcome.path.name)
                 if fail_fast and tally.failures:
                     break
     except Exception:
-        tally.tell(run.plan.out_dir)
+        tally.tell(run.plan)
         raise
     except BaseException as error:
-        tally.tell(run.plan.out_dir)
+        tally.tell(run.plan)
         code = ExitCode.INTERRUPTED if isinstance(error, KeyboardInterrupt) else ExitCode.TERMINATED
         text = f"stopped by a signal after {tally.num_seen} of {tally.total} photos"
         raise Interrupted(text, "the same command with `--skip-existing` does the rest", exit_code=code) from error
-    tally.tell(run.plan.out_dir)
+    tally.tell(run.plan)
     for text in engine.notes if engine is not None else ():
         note(escape(text))
-    return int(ExitCode.PARTIAL if tally.failures else ExitCode.DONE)
+    return int(tally.exit_code)
 
 
 def describe_engine(engine: "Engine") -> str:
@@ -124,7 +181,7 @@ class _Tally:
 
     def __init__(self, total: int) -> None:
         self.total = total
-        self.num_seen = self.num_skipped = 0
+        self.num_seen = self.num_skipped = self.num_planned = 0
         self.failures: list[Failure] = []
         self._done: list[Path] = []
         self._empty: list[Path] = []
@@ -134,6 +191,7 @@ class _Tally:
     def add(self, outcome: "Outcome") -> None:
         from seglab.inference.flow import Done
         from seglab.inference.inputs import Failure
+        from seglab.inference.plan import Planned
 
         self.num_seen += 1
         if isinstance(outcome, Failure):
@@ -141,8 +199,18 @@ class _Tally:
         elif isinstance(outcome, Done):
             self._done.extend(outcome.outputs.values())
             self._add_done(outcome)
+        elif isinstance(outcome, Planned):
+            self.num_planned += 1
         else:
             self.num_skipped += 1
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What the shell is told."""
+        if not self.failures:
+            return ExitCode.DONE
+        lost = len(self.failures) == self.num_seen and all(failure.lacks_extra for failure in self.failures)
+        return ExitCode.DEVICE if lost else ExitCode.PARTIAL
 
     def _add_done(self, done: "Done") -> None:
         if not done.found:
@@ -150,13 +218,13 @@ class _Tally:
         for text in done.notes:
             self._notes.setdefault(text, []).append(done.path)
 
-    def tell(self, out_dir: Path | None) -> None:
+    def tell(self, plan: "Plan") -> None:
         """Say it all on stderr: good news first, failures last, where they are seen."""
-        seconds = time.monotonic() - self._start_s
-        num_done = self.num_seen - self.num_skipped - len(self.failures)
-        where = f"{out_dir}{os.sep}" if out_dir is not None else _names(self._done)
         skipped = f", {self.num_skipped} finished earlier" if self.num_skipped else ""
-        note(f"{num_done} {_photos(num_done)} in {seconds:.1f} s{skipped}" + (f": {escape(where)}" if where else ""))
+        if self.num_planned:
+            note(f"{self.num_planned} {_photos(self.num_planned)} would be done{skipped}")
+        else:
+            self._tell_done(plan, skipped)
         for text, paths in self._notes.items():
             note(f"{escape(text)}: {escape(_names(paths))}")
         if self._empty:
@@ -165,6 +233,23 @@ class _Tally:
             note(f"[bold]{len(self.failures)} failed:[/bold]")
         for failure in self.failures:
             note(f"  {escape(failure.path)}: {escape(failure.reason)}")
+
+    def _tell_done(self, plan: "Plan", skipped: str) -> None:
+        seconds = time.monotonic() - self._start_s
+        num_done = self.num_seen - self.num_skipped - len(self.failures)
+        where = f"{plan.out_dir}{os.sep}" if plan.out_dir is not None else _names(self._done)
+        note(f"{num_done} {_photos(num_done)} in {seconds:.1f} s{skipped}" + (f": {escape(where)}" if where else ""))
+        if plan.gathered and self.num_seen == self.total:
+            note(f"all of them in {escape(_names(list(plan.gathered)))}")
+
+
+def _tell_planned(outcome: "Outcome") -> None:
+    """Say what would be done to a photo, in a dry run."""
+    from seglab.inference.plan import Planned
+
+    if isinstance(outcome, Planned):
+        outputs = ", ".join(str(path) for path in outcome.outputs.values())
+        note(f"{escape(outcome.path)}" + (f" -> {escape(outputs)}" if outputs else ""))
 
 
 def _photos(count: int) -> str:
@@ -179,13 +264,14 @@ def _names(paths: list[Path]) -> str:
 def _to_dict(outcome: "Outcome", engine: "Engine | None") -> dict[str, Any]:
     from seglab.inference.flow import Done
     from seglab.inference.inputs import Failure
+    from seglab.inference.plan import Planned
 
     if isinstance(outcome, Failure):
         return {"input": _text(outcome.path), "error": outcome.reason}
     outputs = {form: _text(path) for form, path in outcome.outputs.items()}
     values: dict[str, Any] = {"input": _text(outcome.path), "outputs": outputs}
     if not isinstance(outcome, Done):
-        return {**values, "skipped": True}
+        return {**values, ("planned" if isinstance(outcome, Planned) else "skipped"): True}
     height, width = outcome.size_hw
     values |= {"height": height, "width": width, "found": outcome.found, **outcome.facts}
     values |= {"notes": list(outcome.notes), "ms": round(outcome.ms, 1)}

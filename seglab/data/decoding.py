@@ -1,7 +1,8 @@
 """From the bytes of a picture file to pixels as they were stored; :mod:`seglab.data.images` is the door to it.
 
 Everything is judged by content: names and suffixes play no part. Only six formats are ever parsed (JPEG, PNG, WebP,
-BMP, TIFF, GIF), and HEIC where its extra is installed. What is no picture gets a reason of a few words, and no decoder's own text or warning is passed on.
+BMP, TIFF, GIF), and HEIC where its extra is installed. What is no picture gets a reason of a few words, and no
+decoder's own text or warning is passed on.
 """
 
 import contextlib

@@ -29,6 +29,7 @@ __all__ = [
     "encode_kaggle",
     "from_mask",
     "from_polygons",
+    "from_window",
     "list_counts",
     "parse_counts",
     "parse_kaggle",
@@ -163,6 +164,23 @@ def from_mask(mask: NDArray[Any]) -> Runs:
     column_wise = np.concatenate([[False], (mask != 0).T.ravel(), [False]])
     borders = np.flatnonzero(column_wise[1:] != column_wise[:-1])
     return Runs(borders[0::2], borders[1::2], (mask.shape[0], mask.shape[1]))
+
+
+def from_window(window: NDArray[np.bool_], top: int, left: int, size_hw: tuple[int, int]) -> Runs:
+    """Return the runs of a mask of which a window is known, and that nothing lies outside it.
+
+    Args:
+        window: HW, the part of the mask.
+        top: Rows of the picture above it.
+        left: Columns of the picture to its left.
+        size_hw: Size of the picture.
+    """
+    # An empty row between the columns, so that no run goes on into the next.
+    column_wise = np.concatenate([[False], np.pad(window, ((0, 1), (0, 0))).T.ravel()])
+    borders = np.flatnonzero(column_wise[1:] != column_wise[:-1])
+    columns, rows = np.divmod(borders, window.shape[0] + 1)
+    numbers = (left + columns) * size_hw[0] + top + rows
+    return Runs(*_joined(numbers[0::2], numbers[1::2]), size_hw)
 
 
 def to_mask(runs: Runs) -> NDArray[np.bool_]:

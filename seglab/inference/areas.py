@@ -1,4 +1,4 @@
-"""Where and how large the classes of an answer are."""
+"""Where and how large the classes of an answer are, and how sure the network is of them."""
 
 from typing import Any
 
@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from seglab.tasks import Task
 
-__all__ = ["class_areas", "count_labels", "mask_area"]
+__all__ = ["class_areas", "count_labels", "mask_area", "mean_in"]
+
+Float32 = NDArray[np.float32]
 
 
 def count_labels(labels: NDArray[np.uint8], num_classes: int) -> NDArray[np.int64]:
@@ -27,12 +29,23 @@ def count_labels(labels: NDArray[np.uint8], num_classes: int) -> NDArray[np.int6
     return counts[:num_classes]
 
 
-def class_areas(labels: NDArray[np.uint8], task: Task) -> dict[str, dict[str, Any]]:
-    """Return, by name, the area of each class that is present, as plain JSON values (see :func:`mask_area`)."""
+def class_areas(labels: NDArray[np.uint8], task: Task, certainty: Float32 | None = None) -> dict[str, dict[str, Any]]:
+    """Return, by name, the area of each class that is present, as plain JSON values (see :func:`mask_area`).
+
+    Args:
+        labels: HW class ids.
+        task: What they mean.
+        certainty: HW probability of the network's choice; each class gets its mean there as ``confidence``.
+    """
     counts = count_labels(labels, task.num_classes)
-    return {
-        name: mask_area(labels == index, int(counts[index])) for index, name in enumerate(task.classes) if counts[index]
-    }
+    areas = {}
+    for index, name in enumerate(task.classes):
+        if counts[index]:
+            mask = labels == index
+            areas[name] = mask_area(mask, int(counts[index]))
+            if certainty is not None:
+                areas[name]["confidence"] = mean_in(certainty, mask)
+    return areas
 
 
 def mask_area(mask: NDArray[np.bool_], num_pixels: int | None = None) -> dict[str, Any]:
@@ -48,3 +61,9 @@ def mask_area(mask: NDArray[np.bool_], num_pixels: int | None = None) -> dict[st
         left, top, width, height = (int(value) for value in cv2.boundingRect(mask.view(np.uint8)))
         bbox = {"top": top, "left": left, "height": height, "width": width}
     return {"pixels": pixels, "share": round(pixels / mask.size, 6), "bbox": bbox}
+
+
+def mean_in(values: Float32, mask: NDArray[np.bool_] | None = None) -> float:
+    """Return the mean of HW values, in a mask or everywhere, to four digits."""
+    mean: Any = cv2.mean(values, None if mask is None else np.ascontiguousarray(mask).view(np.uint8))
+    return round(float(mean[0]), 4)

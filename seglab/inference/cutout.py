@@ -9,17 +9,19 @@ from typing import Any, Final, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from seglab.data.images import Photo, write_cutout, write_labels, write_photo
+from seglab.data.geometry import unfit_certainty
+from seglab.data.images import Photo, encode_labels, encode_picture
 from seglab.device import Device
-from seglab.engines import EngineChoice
 from seglab.errors import UsageError
-from seglab.inference.areas import class_areas, mask_area
+from seglab.inference.areas import class_areas, mask_area, mean_in
+from seglab.inference.delivery import delivering
+from seglab.inference.errand import DEFAULT_TERMS, Errand, Terms
 from seglab.inference.fidelity import SEGLAB, Road
-from seglab.inference.flow import Answer, Finish, Run, run
-from seglab.inference.ledger import Ledger
+from seglab.inference.flow import Answer, Finish, Run
+from seglab.inference.inputs import STANDARD
 from seglab.inference.matting import decontaminate, feather, soft_alpha, working_hw
 from seglab.inference.model import Model
-from seglab.inference.plan import Job, Layout, make_plan
+from seglab.inference.plan import Job, Layout
 from seglab.inference.predictor import Predictor
 from seglab.tasks import Task
 
@@ -92,15 +94,7 @@ def cutout(
     model: Model | Callable[[], Model],
     device: Device,
     look: Look,
-    *,
-    out: Path | None = None,
-    engine: str | EngineChoice = "auto",
-    batch_size: int = 1,
-    measure: bool = False,
-    keep_ext: bool = False,
-    skip_existing: bool = False,
-    overwrite: bool = False,
-    max_pixels: int | None = None,
+    terms: Terms = DEFAULT_TERMS,
 ) -> Run:
     """Prepare a run that cuts the foreground out of photos, each at the photo's own size.
 
@@ -109,33 +103,16 @@ def cutout(
         model: What answers, or how to find it, once the photos are found; loaded only if there is something to do.
         device: Where.
         look: What the cutouts look like.
-        out: A folder, or a file for one photo. By default single files are answered beside themselves, as
-            ``NAME.cutout.png``, and everything else goes to ``seglab-cutouts/``.
-        engine: A name in :data:`seglab.engines.ENGINES`, or a choice with all its details.
-        batch_size: The most photos that go through the network at once.
-        measure: Whether to measure the areas of the foreground and of every class.
-        keep_ext: Whether outputs are named after the whole file name.
-        skip_existing: Whether photos that an earlier run has finished are left alone.
-        overwrite: Whether files in the way that are not cutouts of ours may be replaced.
-        max_pixels: Larger photos fail before they are decoded; :data:`seglab.data.images.MAX_PIXELS` by default.
+        terms: How the run goes. By default single files are answered beside themselves, as ``NAME.cutout.png``, and
+            everything else goes to ``seglab-cutouts/``.
 
     Raises:
         UsageError: If names clash, or the task has no such class to keep.
         DataError: If there is nothing to do, or nowhere to write.
     """
-    plan = make_plan(photos, _layout(look), out=out, keep_ext=keep_ext, overwrite=overwrite)
-    model = model if isinstance(model, Model) else model()
-    task = model.config.task
-    classes = kept_classes(look, task)
-    ledger = Ledger(plan.out_dir, "cutout", {**model.identity, "look": asdict(look)})
-    if skip_existing:
-        plan = plan.without_finished(ledger)
-    if not plan.jobs:
-        return Run(plan, None, (item for item in plan.finished))
-    predictor = model.open(device, engine=engine, batch_size=batch_size)
-    ledger.open()
-    finish = _finisher(predictor, look, classes, measure)
-    return Run(plan, predictor, run(plan, predictor, finish, ledger, max_pixels=max_pixels))
+    errand = Errand.of(photos, model, _layout(look), {"look": asdict(look)}, terms)
+    classes = kept_classes(look, errand.model.config.task)
+    return errand.start(device, lambda predictor: _finisher(predictor, look, classes, terms.measure))
 
 
 def kept_classes(look: Look, task: Task) -> tuple[int, ...]:
@@ -199,21 +176,23 @@ def _finisher(predictor: Predictor, look: Look, classes: Sequence[int], measure:
         facts: dict[str, Any] = {}
         if measure:
             facts["foreground"] = mask_area(alpha > 127)
-            facts["classes"] = class_areas(road.labels(answer.logits_KHW, answer.placement), predictor.task)
+            certainty = unfit_certainty(answer.logits_KHW, answer.placement)
+            labels = road.labels(answer.logits_KHW, answer.placement)
+            facts["classes"] = class_areas(labels, predictor.task, certainty)
+            facts["confidence"] = mean_in(certainty)
         return bool((alpha > 127).any()), facts
 
     return finish
 
 
 def _write(path: Path, photo: Photo, alpha: Uint8, look: Look) -> None:
-    if look.mask_only:
-        write_labels(path, alpha)
-        return
-    picture = render(photo, alpha, look.background)
-    if path.suffix.lower() in (".jpg", ".jpeg"):
-        write_photo(path, picture)
-    else:
-        write_cutout(path, picture, icc=photo.icc, dpi=photo.dpi)
+    with delivering(path) as stream:
+        if look.mask_only:
+            stream.write(encode_labels(alpha))
+            return
+        picture = render(photo, alpha, look.background)
+        suffix = ".png" if path == STANDARD else path.suffix
+        stream.write(encode_picture(suffix, picture, icc=photo.icc, dpi=photo.dpi, exif=photo.exif))
 
 
 def _layout(look: Look) -> Layout:

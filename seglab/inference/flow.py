@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seglab.data.geometry import Placement
-from seglab.data.images import MAX_PIXELS, ImageError, Photo, read_photo
+from seglab.data.images import MAX_PIXELS, ImageError, MissingExtraError, Photo, read_photo
 from seglab.device import num_threads
-from seglab.engines.pixels import Pixels
 from seglab.errors import DataError
 from seglab.inference.inputs import Failure
 from seglab.inference.ledger import Ledger, Stamp, make_dir, stamp
-from seglab.inference.plan import Job, Plan, Skipped
+from seglab.inference.plan import Job, Plan, Planned, Skipped
 from seglab.inference.predictor import Predictor
+from seglab.inference.tiling import WHOLE_PHOTOS, Fitted, Tiling, answer
 from seglab.pipeline import ahead
 
 __all__ = ["Answer", "Done", "Outcome", "Run", "run", "workers_for"]
@@ -33,7 +33,7 @@ class Answer:
 
     photo: Photo
     logits_KHW: NDArray[np.float32]
-    """On the model's grid."""
+    """On the model's grid, or the larger one that tiles of a photo make."""
     placement: Placement
     """Where the photo lies on that grid."""
     extras: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Done:
     """What was measured, as plain JSON values."""
 
 
-Outcome = Done | Skipped | Failure
+Outcome = Done | Skipped | Planned | Failure
 Finish = Callable[[Job, Answer], tuple[bool, dict[str, Any]]]
 """Writes a photo's outputs; returns whether anything was found, and what was measured."""
 
@@ -66,8 +66,7 @@ Finish = Callable[[Job, Answer], tuple[bool, dict[str, Any]]]
 class _Read:
     job: Job
     photo: Photo
-    pixels_HWC: Pixels
-    placement: Placement
+    fitted: Fitted
     stamp: Stamp
     seconds: float
 
@@ -96,6 +95,8 @@ def run(
     ledger: Ledger,
     *,
     max_pixels: int | None = None,
+    tiling: Tiling = WHOLE_PHOTOS,
+    keep_exif: bool = False,
     workers: int | None = None,
 ) -> Generator[Outcome, None, None]:
     """Do a plan, yielding what became of each input, in order, as soon as it is known.
@@ -106,32 +107,43 @@ def run(
         finish: Makes and writes the outputs of one photo; runs in a thread.
         ledger: Of the plan's output folder; finished photos are recorded in it.
         max_pixels: Larger photos fail before they are decoded; :data:`MAX_PIXELS` by default.
+        tiling: Whether large photos are cut.
+        keep_exif: Whether photos keep their EXIF block.
         workers: Threads for each end of the road; chosen by the number of CPUs by default.
 
     Raises:
         DataError: If outputs cannot be written, or the model is broken. What is finished by then stays.
     """
     count = workers_for() if workers is None else workers
-    read = ahead(lambda item: _read(item, predictor, max_pixels or MAX_PIXELS), plan.items, workers=count)
+    reading = _Reading(predictor, max_pixels or MAX_PIXELS, tiling, keep_exif)
+    read = ahead(lambda item: _read(item, reading), plan.items, workers=count)
     answered = _answered(read, predictor)
     yield from ahead(lambda item: _finished(item, finish, ledger), answered, workers=count)
 
 
-def _read(item: Job | Skipped | Failure, predictor: Predictor, max_pixels: int) -> _Read | Skipped | Failure:
+@dataclass(frozen=True)
+class _Reading:
+    predictor: Predictor
+    max_pixels: int
+    tiling: Tiling
+    keep_exif: bool
+
+
+def _read(item: Job | Skipped | Failure, how: _Reading) -> _Read | Skipped | Failure:
     if not isinstance(item, Job):
         return item
     start_s = time.perf_counter()
     try:
-        photo_stamp = stamp(item.path)
-        photo = read_photo(item.path, max_pixels=max_pixels)
-        pixels_HWC, placement = predictor.fit(photo.image)
+        photo_stamp = stamp(item.source)
+        photo = read_photo(item.source, max_pixels=how.max_pixels, keep_exif=how.keep_exif)
+        fitted = how.tiling.fit(photo.image, how.predictor)
     except ImageError as error:
-        return Failure(item.path, error.message)
+        return Failure(item.path, error.message, isinstance(error, MissingExtraError))
     except MemoryError:
         return Failure(item.path, "too large for the memory")
     except OSError as error:
         return Failure(item.path, (error.strerror or str(error)).lower())
-    return _Read(item, photo, pixels_HWC, placement, photo_stamp, time.perf_counter() - start_s)
+    return _Read(item, photo, fitted, photo_stamp, time.perf_counter() - start_s)
 
 
 def _answered(
@@ -151,22 +163,33 @@ def _answered(
 
 
 def _batch(items: list[_Read | Skipped | Failure], predictor: Predictor) -> Iterator[_Answered | Skipped | Failure]:
-    photos = [item for item in items if isinstance(item, _Read)]
-    if not photos:
-        yield from (item for item in items if not isinstance(item, _Read))
-        return
-    start_s = time.perf_counter()
-    logits_BKHW, extras = predictor.run_with_extras(np.stack([photo.pixels_HWC for photo in photos]))
-    seconds = (time.perf_counter() - start_s) / len(photos)
-    position = 0
+    """Answer whole photos together, and photos in tiles one by one; all keep their places."""
+    whole = [item for item in items if isinstance(item, _Read) and not item.fitted.windows]
+    together: Iterator[_Answered] = iter(())
+    if whole:
+        together = iter(_together(whole, predictor))
     for item in items:
-        if isinstance(item, _Read):
-            of_photo = {name: logits_B1HW[position, 0] for name, logits_B1HW in extras.items()}
-            answer = Answer(item.photo, logits_BKHW[position], item.placement, of_photo)
-            yield _Answered(item, answer, item.seconds + seconds)
-            position += 1
-        else:
+        if not isinstance(item, _Read):
             yield item
+        elif item.fitted.windows:
+            start_s = time.perf_counter()
+            logits_KHW, extras = answer(item.fitted, predictor)
+            seconds = item.seconds + time.perf_counter() - start_s
+            yield _Answered(item, Answer(item.photo, logits_KHW, item.fitted.placement, extras), seconds)
+        else:
+            yield next(together)
+
+
+def _together(photos: list[_Read], predictor: Predictor) -> list[_Answered]:
+    start_s = time.perf_counter()
+    logits_BKHW, extras = predictor.run_with_extras(np.stack([photo.fitted.tiles[0] for photo in photos]))
+    seconds = (time.perf_counter() - start_s) / len(photos)
+    answered = []
+    for position, read in enumerate(photos):
+        of_photo = {name: logits_B1HW[position, 0] for name, logits_B1HW in extras.items()}
+        whole = Answer(read.photo, logits_BKHW[position], read.fitted.placement, of_photo)
+        answered.append(_Answered(read, whole, read.seconds + seconds))
+    return answered
 
 
 def _finished(item: _Answered | Skipped | Failure, finish: Finish, ledger: Ledger) -> Outcome:
@@ -187,6 +210,8 @@ def _finished(item: _Answered | Skipped | Failure, finish: Finish, ledger: Ledge
         return Failure(job.path, "too large for the memory")
     ledger.add(job, item.read.stamp)
     photo = item.answer.photo
+    if num_tiles := len(item.read.fitted.windows):
+        facts = {**facts, "tiles": num_tiles}
     milliseconds = 1000 * (item.seconds + time.perf_counter() - start_s)
     height, width = photo.image.shape[:2]
     return Done(job.path, job.outputs, (height, width), milliseconds, found, photo.notes, facts)

@@ -4,6 +4,7 @@ import difflib
 import glob
 import os
 import stat
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,12 +13,16 @@ from typing import Final
 
 from seglab.errors import DataError, UsageError
 
-__all__ = ["CUTOUT_SUFFIX", "LEDGER_NAME", "Failure", "Source", "find_sources", "only_files"]
+__all__ = ["CUTOUT_SUFFIX", "LEDGER_NAME", "STANDARD", "Failure", "Source", "find_sources", "only_files"]
 
 LEDGER_NAME: Final = ".seglab-done.jsonl"
 """Marks an output folder, which is never searched for photos, and lists the work that is finished in it."""
 CUTOUT_SUFFIX: Final = ".cutout.png"
 """Ends the name of a cutout that lies beside its photo; such files are no photos."""
+STANDARD: Final = Path("-")
+"""Stands for standard input and output."""
+_STDIN_PLACE: Final = Path("stdin")
+"""What outputs of the photo on standard input are called."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,8 @@ class Source:
     """Where it is."""
     place: Path
     """Where it belongs in a tree of outputs: relative, with the photo's own suffix."""
+    data: bytes | None = None
+    """Its content, where it is no file."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +44,16 @@ class Failure:
     path: Path
     reason: str
     """One line, lower case, no full stop."""
+    lacks_extra: bool = False
+    """Whether an extra of seglab would have helped that is not installed."""
 
 
 def find_sources(arguments: Sequence[str | Path], *, exclude_dir: Path | None = None) -> list[Source | Failure]:
     """Find the photos that arguments name, in order, each once.
 
-    A string may be a file, a folder, a pattern (``photos/**/*.jpg``) or ``@LIST`` (a text file with a path a line);
-    what exists under its literal name is never a pattern or a list. A Path is always literal. Named files are taken
+    A string may be a file, a folder, a pattern (``photos/**/*.jpg``), ``@LIST`` (a text file with a path a line) or
+    ``-`` (one photo on standard input); what exists under its literal name is never a pattern or a list. A Path is
+    always literal. Named files are taken
     whatever they are called. Folders are searched recursively for names with a picture's suffix; hidden files,
     ``__MACOSX``, cutouts beside their photos and other output folders are passed over, and links to folders are
     followed once.
@@ -65,7 +75,8 @@ def find_sources(arguments: Sequence[str | Path], *, exclude_dir: Path | None = 
     unique: dict[Path, Source | Failure] = {}
     for argument in arguments:
         for found in search.argument(argument):
-            unique.setdefault(_absolute(found.path), found)
+            in_memory = isinstance(found, Source) and found.data is not None
+            unique.setdefault(STANDARD if in_memory else _absolute(found.path), found)
     if not unique:
         names = ", ".join(f"`{argument}`" for argument in arguments)
         raise DataError(f"no images in {names}", f"photos end in {' '.join(sorted(search.suffixes))}")
@@ -73,8 +84,8 @@ def find_sources(arguments: Sequence[str | Path], *, exclude_dir: Path | None = 
 
 
 def only_files(arguments: Sequence[str | Path]) -> bool:
-    """Tell whether every argument is the name of one existing file (no folder, pattern or list)."""
-    return all(Path(argument).is_file() for argument in arguments)
+    """Tell whether every argument is the name of one existing file (no folder, pattern, list or standard input)."""
+    return all(argument != "-" and Path(argument).is_file() for argument in arguments)
 
 
 class _Search:
@@ -82,14 +93,16 @@ class _Search:
         from seglab.data.images import IMAGE_SUFFIXES
 
         self.suffixes = IMAGE_SUFFIXES
+        self._stdin = b""
         self.excluded = _identity(exclude_dir) if exclude_dir is not None and exclude_dir.is_dir() else None
 
     def argument(self, argument: str | Path) -> Iterator[Source | Failure]:
         path = Path(argument)
-        if os.path.lexists(path):
+        if argument == "-":  # a string; a Path is a file
+            self._stdin = self._stdin or _read_stdin()
+            yield Source(STANDARD, _STDIN_PLACE, self._stdin)
+        elif os.path.lexists(path):
             yield from self.path(path, Path(path.name))
-        elif isinstance(argument, str) and argument == "-":
-            raise UsageError("photos are not read from stdin", "name a file; `./-` is the file called `-`")
         elif isinstance(argument, str) and argument.startswith("@"):
             yield from self.listed(Path(argument[1:]))
         elif isinstance(argument, str) and glob.has_magic(argument):
@@ -174,6 +187,18 @@ class _Search:
 
     def _passed_over(self, path: Path, identity: tuple[int, int]) -> bool:
         return identity == self.excluded or (path / LEDGER_NAME).exists()
+
+
+def _read_stdin() -> bytes:
+    stream = getattr(sys.stdin, "buffer", None)
+    if stream is None or sys.stdin.closed:
+        raise DataError("standard input is closed", "`cat PHOTO | seglab ... -` pipes a photo in")
+    if sys.stdin.isatty():
+        raise UsageError("no photo is piped in", "`cat PHOTO | seglab ... -`; `./-` is the file called `-`")
+    data: bytes = stream.read()
+    if not data:
+        raise DataError("no data on standard input", "the command before the pipe wrote nothing")
+    return data
 
 
 def _unusable(path: Path) -> str:

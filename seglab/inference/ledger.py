@@ -2,33 +2,48 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seglab.errors import DataError
 from seglab.files import append_line, write_text
-from seglab.inference.inputs import LEDGER_NAME
+from seglab.inference.inputs import LEDGER_NAME, STANDARD
+from seglab.shards import WHOLE, Shard
 
 if TYPE_CHECKING:
     from seglab.inference.plan import Job
 
-__all__ = ["Ledger", "Stamp", "make_dir", "read_command", "stamp"]
+__all__ = ["Ledger", "Stamp", "digest", "input_key", "make_dir", "read_command", "stamp"]
 
-FORMAT = 1
+FORMAT = 2
 
 Stamp = tuple[int, int]
 """Size in bytes and time of change in nanoseconds: what tells that a file is still the same."""
 
 
-def stamp(path: Path) -> Stamp:
-    """Return a file's stamp.
+def stamp(source: Path | bytes) -> Stamp:
+    """Return a file's stamp; of content in memory its size and a checksum.
 
     Raises:
         OSError: If the file is not there.
     """
-    status = path.stat()
+    if isinstance(source, bytes):
+        return len(source), zlib.crc32(source)
+    status = source.stat()
     return status.st_size, status.st_mtime_ns
+
+
+def input_key(job: "Job") -> str:
+    """Return what a photo is called in a ledger."""
+    return str(job.path.absolute()) if job.data is None else str(job.path)
+
+
+def digest(command: str, settings: Mapping[str, Any]) -> str:
+    """Return a short text that differs where settings do."""
+    text = json.dumps([command, settings], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def read_command(out_dir: Path) -> str | None:
@@ -41,32 +56,39 @@ def read_command(out_dir: Path) -> str | None:
 class Ledger:
     """The finished work of an output folder, in ``.seglab-done.jsonl``: a header, then a line a photo.
 
-    A photo counts as finished if its outputs were written whole by the same command with the same settings, still have
-    their sizes, and the photo has not changed since. Outputs outside a folder (``out_dir`` None) have no ledger: there
-    a photo counts as finished if its outputs are newer than it, which is enough as they appear in one step.
+    A photo counts as finished if its outputs were written whole by the same command with the same settings, and neither
+    they nor the photo have changed since, by size and time. Outputs outside a folder (``out_dir`` None) have no ledger:
+    there a photo counts as finished if its outputs are newer than it, which is enough as they appear in one step.
+
+    Parts of a set that several processes work on at once have a file each, ``.seglab-done.2-of-4.jsonl``, beside the
+    one without a number, which then only marks the folder. All of them are read.
 
     Args:
         out_dir: The output folder, which need not exist yet.
         command: The verb that writes into it.
         settings: Everything that decides what the outputs are: plain JSON values.
+        shard: Which part of the photos this process works on.
     """
 
-    def __init__(self, out_dir: Path | None, command: str, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, out_dir: Path | None, command: str, settings: Mapping[str, Any], *, shard: Shard = WHOLE
+    ) -> None:
         self.out_dir = out_dir
         self.command = command
-        text = json.dumps([command, settings], sort_keys=True, default=str)
-        self.settings = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.settings = digest(command, settings)
+        self._shard = shard
         self._done: dict[str, dict[str, Any]] = {}
         if out_dir is not None and read_command(out_dir) == command:
-            self._done = {line["input"]: line for line in _read_lines(out_dir / LEDGER_NAME) if "input" in line}
+            self._done = _entries(_files(out_dir))
 
     def is_done(self, job: "Job") -> bool:
         """Tell whether a photo's outputs need not be made again."""
         try:
             if self.out_dir is None:
-                return all(_newer(output, job.path) for output in job.outputs.values())
-            line = self._done.get(str(job.path.absolute()), {})
-            return line == self._line(job, stamp(job.path))
+                outputs = job.outputs.values()
+                return STANDARD not in outputs and all(_newer(output, job.path) for output in outputs)
+            line = self._done.get(input_key(job), {})
+            return line == self._line(job, stamp(job.source))
         except OSError:
             return False
 
@@ -79,10 +101,13 @@ class Ledger:
         if self.out_dir is None:
             return
         make_dir(self.out_dir)
-        path = self.out_dir / LEDGER_NAME
+        path = self.out_dir / _name(self._shard)
+        marker = self.out_dir / LEDGER_NAME
+        if path != marker and not marker.exists():
+            _write(marker, self.command, [])
         # Written anew each time: it drops what a kill has broken and what later runs have replaced.
-        lines = [{"seglab": self.command, "format": FORMAT}, *self._done.values()]
-        write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+        kept = self._done if path == marker else _entries([path])
+        _write(path, self.command, kept.values())
 
     def add(self, job: "Job", photo_stamp: Stamp) -> None:
         """Record that a photo's outputs are written.
@@ -92,15 +117,34 @@ class Ledger:
             photo_stamp: Its stamp from before it was read.
         """
         if self.out_dir is not None:
-            append_line(self.out_dir / LEDGER_NAME, json.dumps(self._line(job, photo_stamp)))
+            append_line(self.out_dir / _name(self._shard), json.dumps(self._line(job, photo_stamp)))
 
     def _line(self, job: "Job", photo_stamp: Stamp) -> dict[str, Any]:
         assert self.out_dir is not None
         outputs = {
-            form: [path.relative_to(self.out_dir).as_posix(), path.stat().st_size] for form, path in job.outputs.items()
+            form: [path.relative_to(self.out_dir).as_posix(), *stamp(path)] for form, path in job.outputs.items()
         }
-        absolute = str(job.path.absolute())
-        return {"input": absolute, "stamp": list(photo_stamp), "settings": self.settings, "outputs": outputs}
+        return {"input": input_key(job), "stamp": list(photo_stamp), "settings": self.settings, "outputs": outputs}
+
+
+def _name(shard: Shard) -> str:
+    path = Path(LEDGER_NAME)
+    return LEDGER_NAME if shard == WHOLE else f"{path.stem}.{shard.index}-of-{shard.num}{path.suffix}"
+
+
+def _files(out_dir: Path) -> list[Path]:
+    """Return the ledgers of a folder, the one that was written to last at the end."""
+    path = Path(LEDGER_NAME)
+    parts = out_dir.glob(f"{path.stem}.*-of-*{path.suffix}")
+    return sorted((out_dir / LEDGER_NAME, *parts), key=lambda path: path.stat().st_mtime_ns)
+
+
+def _entries(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    return {line["input"]: line for path in paths for line in _read_lines(path) if "input" in line}
+
+
+def _write(path: Path, command: str, lines: Iterable[dict[str, Any]]) -> None:
+    write_text(path, "".join(json.dumps(line) + "\n" for line in ({"seglab": command, "format": FORMAT}, *lines)))
 
 
 def make_dir(path: Path) -> None:

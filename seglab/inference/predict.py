@@ -1,18 +1,23 @@
 """``seglab predict``: photos in, masks out."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from seglab.device import Device
-from seglab.engines import EngineChoice
-from seglab.inference.areas import class_areas, count_labels
-from seglab.inference.flow import Answer, Finish, Run, run
-from seglab.inference.ledger import Ledger
+from seglab.inference.areas import class_areas, count_labels, mean_in
+from seglab.inference.delivery import delivering
+from seglab.inference.errand import DEFAULT_TERMS, Errand, Terms
+from seglab.inference.flow import Answer, Finish, Run
+from seglab.inference.gathering import Gathering
+from seglab.inference.inputs import STANDARD
 from seglab.inference.model import Model
-from seglab.inference.plan import Job, Layout, make_plan
+from seglab.inference.plan import Job, Layout
 from seglab.inference.predictor import Predictor
-from seglab.inference.sinks import DEFAULT_FORMATS, Format, Labelled, check_formats, choose_formats, write_legend
+from seglab.inference.selection import EVERYTHING, Selection
+from seglab.inference.sinks import DEFAULT_FORMATS, SPLIT, Chosen, Labelled, check_formats, choose_formats, write_legend
 
 __all__ = ["DEFAULT_DIR", "predict"]
 
@@ -24,16 +29,10 @@ def predict(
     photos: Sequence[str | Path],
     model: Model | Callable[[], Model],
     device: Device,
+    terms: Terms = DEFAULT_TERMS,
     *,
-    out: Path | None = None,
     formats: Sequence[str] = DEFAULT_FORMATS,
-    engine: str | EngineChoice = "auto",
-    batch_size: int = 1,
-    measure: bool = False,
-    keep_ext: bool = False,
-    skip_existing: bool = False,
-    overwrite: bool = False,
-    max_pixels: int | None = None,
+    selection: Selection = EVERYTHING,
 ) -> Run:
     """Prepare a run that writes the classes of photos, each at the photo's own size.
 
@@ -43,47 +42,63 @@ def predict(
         photos: See :func:`seglab.inference.inputs.find_sources`.
         model: What answers, or how to find it, once the photos are found; loaded only if there is something to do.
         device: Where.
-        out: A folder, or a file for one photo and one format; ``seglab-masks/`` by default.
-        formats: Names in :data:`seglab.inference.sinks.FORMATS`; the first takes the photo's name.
-        engine: A name in :data:`seglab.engines.ENGINES`, or a choice with all its details.
-        batch_size: The most photos that go through the network at once.
-        measure: Whether to measure the area and the bounding box of every class.
-        keep_ext: Whether outputs are named after the whole file name.
-        skip_existing: Whether photos that an earlier run has finished are left alone.
-        overwrite: Whether files in the way that are not masks of ours may be replaced.
-        max_pixels: Larger photos fail before they are decoded; :data:`seglab.data.images.MAX_PIXELS` by default.
+        terms: How the run goes; outputs go to ``seglab-masks/`` by default.
+        formats: Names in :data:`seglab.inference.sinks.FORMATS` and :data:`seglab.inference.sinks.GATHERED`; the first
+            of those with a file a photo takes the photo's name.
+        selection: What of the answers is wanted.
 
     Raises:
-        UsageError: If names clash or an argument is wrong.
+        UsageError: If names clash, an argument is wrong, or the task has no such class.
         DataError: If there is nothing to do, or nowhere to write.
     """
     chosen = choose_formats(formats)
-    layout = Layout("predict", {name: form.suffixes for name, form in chosen.items()}, DEFAULT_DIR)
-    plan = make_plan(photos, layout, out=out, keep_ext=keep_ext, overwrite=overwrite)
-    model = model if isinstance(model, Model) else model()
-    ledger = Ledger(plan.out_dir, "predict", {**model.identity, "formats": list(formats)})
-    if skip_existing:
-        plan = plan.without_finished(ledger)
-    if not plan.jobs:
-        return Run(plan, None, (item for item in plan.finished))
-    predictor = model.open(device, engine=engine, batch_size=batch_size)
-    check_formats(chosen, predictor.extras)
-    ledger.open()
-    if plan.out_dir is not None:
-        write_legend(plan.out_dir, predictor.task)
-    finish = _finisher(predictor, chosen, measure)
-    return Run(plan, predictor, run(plan, predictor, finish, ledger, max_pixels=max_pixels))
+    if SPLIT in formats:  # only the classes tell the names of the files
+        model = model if isinstance(model, Model) else model()
+        chosen = choose_formats(formats, model.config.task, selection.classes(model.config.task))
+    gathered_names = tuple(form.name for form in chosen.gathered.values())
+    layout = Layout("predict", chosen.suffixes, DEFAULT_DIR, endings=chosen.endings, gathered=gathered_names)
+    settings = {"formats": list(formats), "selection": selection.settings}
+    errand = Errand.of(photos, model, layout, settings, terms)
+    task = errand.model.config.task
+    selection.classes(task)  # refuses names that it does not have
+    gathering = None
+    if errand.plan.out_dir is not None and chosen.gathered:
+        gathering = Gathering(errand.plan.out_dir, chosen.gathered, task, errand.digest, shard=terms.shard)
+
+    def finisher(predictor: Predictor) -> Finish:
+        check_formats(chosen.formats, predictor.extras, instances=selection.instances)
+        return _Finisher(predictor, chosen, selection, gathering, terms.measure)
+
+    return errand.start(device, finisher, gathering=gathering, ready=partial(write_legend, task=task))
 
 
-def _finisher(predictor: Predictor, formats: dict[str, Format], measure: bool) -> Finish:
-    task = predictor.task
+@dataclass(frozen=True)
+class _Finisher:
+    """Writes the outputs of one photo."""
 
-    def finish(job: Job, answer: Answer) -> tuple[bool, dict[str, Any]]:
-        labels = predictor.road.labels(answer.logits_KHW, answer.placement)
-        labelled = Labelled(answer, labels, task)
+    predictor: Predictor
+    chosen: Chosen
+    selection: Selection
+    gathering: Gathering | None
+    measure: bool
+
+    def __call__(self, job: Job, answer: Answer) -> tuple[bool, dict[str, Any]]:
+        road, task = self.predictor.road, self.predictor.task
+        labels = self.selection.apply(road.labels(answer.logits_KHW, answer.placement), task)
+        labelled = Labelled(answer, labels, task, self.selection, job.place, road)
         for name, path in job.outputs.items():
-            formats[name].write(path, labelled)
+            form = self.chosen.formats[name]
+            with delivering(path) as stream:
+                form.write(stream, labelled, form.suffixes[0] if path == STANDARD else path.suffix)
+        if self.gathering is not None:
+            self.gathering.add(job, labelled)
         found = bool(count_labels(labels, task.num_classes)[1:].any())
-        return found, {"classes": class_areas(labels, task)} if measure else {}
+        return found, self._facts(labelled) if self.measure else {}
 
-    return finish
+    def _facts(self, labelled: Labelled) -> dict[str, Any]:
+        certainty = labelled.certainty
+        facts: dict[str, Any] = {"classes": class_areas(labelled.labels, labelled.task, certainty)}
+        facts["confidence"] = mean_in(certainty)
+        if self.selection.instances:
+            facts["instances"] = [person.to_dict() for person in labelled.instances.people]
+        return facts

@@ -1,3 +1,4 @@
+import io
 import os
 from pathlib import Path
 
@@ -145,8 +146,35 @@ def test_a_name_that_is_not_there_suggests_one_that_is(argument: str, hint: str)
     assert hint in caught.value.hint
 
 
-def test_stdin_is_refused_in_words() -> None:
-    with pytest.raises(UsageError, match="stdin"):
+class Stream(io.BytesIO):
+    def __init__(self, data: bytes, terminal: bool = False) -> None:
+        super().__init__(data)
+        self.buffer, self.terminal = self, terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+def test_a_photo_on_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    touch("-", "a.jpg")
+    monkeypatch.setattr("sys.stdin", Stream(b"bytes"))
+    found = find_sources(["-", "a.jpg", "./-", "-"])
+    assert found[:2] == [Source(Path("-"), Path("stdin"), b"bytes"), Source(Path("a.jpg"), Path("a.jpg"))]
+    assert found[2:] == [Source(Path("-"), Path("-"))], "the file of that name is another photo"
+    assert not only_files(["-"])
+    assert only_files(["./-"])
+    assert find_sources([Path("-")]) == [Source(Path("-"), Path("-"))], "a Path is always literal"
+
+
+def test_standard_input_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", Stream(b""))
+    with pytest.raises(DataError, match="no data on standard input"):
+        places("-")
+    monkeypatch.setattr("sys.stdin", Stream(b"", terminal=True))
+    with pytest.raises(UsageError, match="no photo is piped in"):
+        places("-")
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(DataError, match="standard input is closed"):
         places("-")
     with pytest.raises(UsageError, match="no photos"):
         places()

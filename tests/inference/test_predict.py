@@ -148,7 +148,9 @@ def test_json_says_what_was_found_where(shell, save) -> None:
             "top": rows.min(), "left": columns.min(),
             "height": np.ptp(rows) + 1, "width": np.ptp(columns) + 1,
         },
+        "confidence": 1.0,
     }  # fmt: skip
+    assert line["confidence"] == 1.0
     assert line["ms"] > 0
 
 

@@ -1,0 +1,166 @@
+"""What predict and cutout have in common before the first photo is read: what to do, with which model, and where to."""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seglab.device import Device
+from seglab.engines import EngineChoice
+from seglab.errors import UsageError
+from seglab.inference.fidelity import SEGLAB
+from seglab.inference.flow import Finish, Outcome, Run, run
+from seglab.inference.gathering import Gathering
+from seglab.inference.ledger import Ledger, digest, input_key
+from seglab.inference.model import Model
+from seglab.inference.plan import Job, Layout, Plan, Planned, make_plan
+from seglab.inference.predictor import Predictor
+from seglab.inference.tiling import WHOLE_PHOTOS, Tiling
+from seglab.shards import WHOLE, Shard
+
+__all__ = ["DEFAULT_TERMS", "Errand", "Terms"]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How a run over photos goes, whatever it makes of them."""
+
+    out: Path | None = None
+    """A folder, a file for one photo, or ``-`` for standard output; None leaves the choice to the command."""
+    engine: str | EngineChoice = "auto"
+    """A name in :data:`seglab.engines.ENGINES`, or a choice with all its details."""
+    batch_size: int = 1
+    """The most photos, or tiles of one, that go through the network at once."""
+    measure: bool = False
+    """Whether to measure what is found."""
+    keep_ext: bool = False
+    """Whether outputs are named after the whole file name."""
+    skip_existing: bool = False
+    """Whether photos that an earlier run has finished are left alone."""
+    overwrite: bool = False
+    """Whether files in the way that are no outputs of the command may be replaced."""
+    max_pixels: int | None = None
+    """Larger photos fail before they are decoded; :data:`seglab.data.images.MAX_PIXELS` by default."""
+    tiling: Tiling = WHOLE_PHOTOS
+    """Whether large photos are cut."""
+    keep_exif: bool = False
+    """Whether photos keep their EXIF block, for outputs that can hold one."""
+    shard: Shard = WHOLE
+    """Which part of the photos to work on."""
+    dry_run: bool = False
+    """Whether only to tell what would be done."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What of it decides over outputs and is not the default, as plain JSON values."""
+        tiles = {} if self.tiling == WHOLE_PHOTOS else {"tile": self.tiling.side}
+        return {**tiles, **({"keep_exif": True} if self.keep_exif else {})}
+
+
+DEFAULT_TERMS = Terms()
+
+
+@dataclass(frozen=True)
+class Errand:
+    """A command's work, planned: the model is known, but nothing is loaded or written.
+
+    Args:
+        plan: What to do.
+        model: What answers.
+        settings: What decides over outputs.
+        terms: How it goes.
+    """
+
+    plan: Plan
+    model: Model
+    settings: dict[str, Any]
+    terms: Terms
+
+    @classmethod
+    def of(
+        cls,
+        photos: Sequence[str | Path],
+        model: Model | Callable[[], Model],
+        layout: Layout,
+        settings: dict[str, Any],
+        terms: Terms,
+    ) -> "Errand":
+        """Find the photos, decide all names, and find the model.
+
+        Raises:
+            UsageError: If names clash.
+            DataError: If there is nothing to do, or no such model.
+        """
+        plan = make_plan(
+            photos, layout, out=terms.out, keep_ext=terms.keep_ext, overwrite=terms.overwrite, shard=terms.shard
+        )
+        found = model if isinstance(model, Model) else model()
+        return cls(plan, found, {**found.identity, **settings, **terms.settings}, terms)
+
+    @property
+    def digest(self) -> str:
+        """A short text that differs where outputs may."""
+        return digest(self.plan.command, self.settings)
+
+    def start(
+        self,
+        device: Device,
+        finisher: Callable[[Predictor], Finish],
+        *,
+        gathering: Gathering | None = None,
+        ready: Callable[[Path], None] | None = None,
+    ) -> Run:
+        """Load the model, make the output folder ready, and return a run that works as it is iterated.
+
+        Args:
+            device: Where the model computes.
+            finisher: Called once the model is loaded and before anything is written; makes what writes the outputs.
+            gathering: Takes the answers to all photos.
+            ready: Called with the output folder, if there is one, before the first photo.
+
+        Raises:
+            UsageError: If the model does not give what is asked for.
+            DeviceError: If it cannot run there.
+            DataError: If its weights are broken, or there is nowhere to write.
+        """
+        terms, plan = self.terms, self.plan
+        ledger = Ledger(plan.out_dir, plan.command, self.settings, shard=terms.shard)
+        if terms.skip_existing:
+            plan = _without_finished(plan, ledger, gathering)
+        if terms.dry_run:
+            return Run(plan, None, _told(plan))
+        predictor = None
+        outcomes: Generator[Outcome, None, None] = (item for item in plan.finished)
+        if plan.jobs:
+            predictor = self.model.open(device, engine=terms.engine, batch_size=terms.batch_size)
+            if terms.tiling != WHOLE_PHOTOS and predictor.road is not SEGLAB:
+                raise UsageError("`--tile` cuts photos, which the code of no original does", "leave out one of the two")
+            finish = finisher(predictor)
+            ledger.open()
+            if ready is not None and plan.out_dir is not None:
+                ready(plan.out_dir)
+            outcomes = run(
+                plan, predictor, finish, ledger, max_pixels=terms.max_pixels, tiling=terms.tiling,
+                keep_exif=terms.keep_exif,
+            )  # fmt: skip
+        if gathering is not None:
+            gathering.open(None if terms.shard == WHOLE else {input_key(job) for job in self.plan.jobs})
+            outcomes = _gathering(outcomes, gathering)
+        return Run(plan, predictor, outcomes)
+
+
+def _without_finished(plan: Plan, ledger: Ledger, gathered: Gathering | None) -> Plan:
+    if gathered is None:
+        return plan.without_finished(ledger.is_done)
+    gathered.recall()
+    return plan.without_finished(lambda job: gathered.has(job) and ledger.is_done(job))
+
+
+def _told(plan: Plan) -> Generator[Outcome, None, None]:
+    yield from (Planned(item.path, item.outputs) if isinstance(item, Job) else item for item in plan.items)
+
+
+def _gathering(outcomes: Generator[Outcome, None, None], gathered: Gathering) -> Generator[Outcome, None, None]:
+    """Write the gathered files once everything else is done."""
+    yield from outcomes
+    gathered.finish()

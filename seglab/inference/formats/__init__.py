@@ -1,0 +1,1 @@
+"""Forms of answers that are more than a picture."""
