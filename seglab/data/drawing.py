@@ -13,7 +13,7 @@ from seglab.data.encoding import VOID_RGB
 from seglab.data.images import resize_image
 from seglab.tasks import IGNORE, Task
 
-__all__ = ["VOID_RGB", "colour", "contact_sheet", "overlay", "with_legend"]
+__all__ = ["VOID_RGB", "colour", "contact_sheet", "drawable", "overlay", "with_legend"]
 
 Pixels = npt.NDArray[np.uint8]
 Rgb = tuple[int, int, int]
@@ -69,7 +69,7 @@ def with_legend(image: Pixels, task: Task, labels: Pixels | None = None) -> Pixe
         task: Whose classes to show.
         labels: Show only the classes that occur in these, with their share of the pixels.
     """
-    names = [_drawable(name, f"class {index}") for index, name in enumerate(task.classes)]
+    names = [drawable(name, f"class {index}") for index, name in enumerate(task.classes)]
     entries = list(zip(names, task.palette, strict=True))
     if labels is not None:
         counts = np.bincount(labels.ravel(), minlength=256)
@@ -126,7 +126,7 @@ def _titled(sheet: Pixels, titles: Sequence[str], head: int, step: int) -> Pixel
     canvas = Image.fromarray(sheet)
     pen = ImageDraw.Draw(canvas)
     for j, title in enumerate(titles):
-        text, size = _drawable(title), head - 2 * _MARGIN
+        text, size = drawable(title), head - 2 * _MARGIN
         while size > 8 and ImageFont.load_default(size).getlength(text) > step - _MARGIN:
             size -= 1
         place = (_MARGIN + j * step + (step - _MARGIN) / 2, _MARGIN / 2 + head / 2)
@@ -154,7 +154,7 @@ def _flow(widths: Sequence[int], width: int) -> tuple[list[tuple[int, int]], int
     return places, line + 1 if places else 0
 
 
-def _drawable(text: str, otherwise: str = "") -> str:
+def drawable(text: str, otherwise: str = "") -> str:
     """Return what the built-in font, which knows ASCII only, can draw of a text: without accents, unknown letters as ?.
 
     Where half of the letters are unknown, ``otherwise`` is returned if there is one.

@@ -10,10 +10,10 @@ import cv2
 import torch
 
 from seglab import files
+from seglab.allocator import keep_freed_memory
 from seglab.data.manifest import Dataset
 from seglab.device import Device, num_threads
 from seglab.models.bundle import installed_versions
-from seglab.allocator import keep_freed_memory
 
 __all__ = ["describe_environment", "set_up_torch"]
 

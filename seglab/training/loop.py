@@ -1,6 +1,7 @@
 """Train: start a run, or continue one, and bring it to its end."""
 
 import shlex
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -8,16 +9,17 @@ from pathlib import Path
 from seglab.config import TrainConfig
 from seglab.data.manifest import Dataset
 from seglab.device import Device
-from seglab.errors import DataError, UsageError, unknown
+from seglab.errors import DataError, SeglabError, UsageError, unknown
 from seglab.evaluation.evaluate import check_same_labels
 from seglab.evaluation.metrics import metric_names
 from seglab.strengths import PRESETS
 from seglab.tasks import Task
 from seglab.training.course import Course, RunResult
 from seglab.training.distributed import Team, join_team, launch_name, was_restarted
+from seglab.training.loggers import WandbLogger
 from seglab.training.rundir import RunDir, claim_run
 from seglab.training.session import Assignment, Session, Watcher
-from seglab.training.settings import RunSettings, has_run, read_settings
+from seglab.training.settings import LOGGERS, RunSettings, has_run, read_settings
 from seglab.training.signals import stop_request
 
 __all__ = ["RunResult", "Watcher", "train"]
@@ -49,6 +51,9 @@ def train(
     workers: int | None = None,
     watcher: Watcher | None = None,
     accept_noncommercial: bool = False,
+    cache: str = "auto",
+    logger: str = LOGGERS[0],
+    on_end: Callable[[RunResult], None] = lambda _result: None,
 ) -> RunResult:
     """Train a model, and leave it in ``run_dir`` as a bundle.
 
@@ -72,6 +77,10 @@ def train(
         workers: Threads that make batches; by default as many as there are usable CPUs.
         watcher: Told about progress.
         accept_noncommercial: Start with weights that must not be used commercially, if the configuration names such.
+        cache: Where decoded samples are kept between epochs: ``auto``, ``ram``, ``disk`` or ``none``. Changes nothing
+            but the time.
+        logger: Who is told beside the run directory: one of :data:`~seglab.training.settings.LOGGERS`.
+        on_end: Called with what a run came to that ends by an error or a signal, before that is raised.
 
     Raises:
         Interrupted: After SIGINT or SIGTERM; the state is saved, and the hint continues the run.
@@ -80,7 +89,9 @@ def train(
         UsageError: If a run is there and ``resume`` is not set, the run was started with another configuration, the
             model or metric is unknown, or terms of weights have not been accepted.
         BusyError: If another process is running it.
+        DeviceError: If memory does not suffice, or a package for ``logger`` is not installed.
     """
+    _check_logger(logger)
     task = task or dataset.task
     check_same_labels("the task", task, dataset)
     dataset.split("train")
@@ -91,7 +102,9 @@ def train(
         raise unknown(f"metric of task `{task.name}`", config.metric, metric_names(task))
     watcher = watcher or _Nobody()
     launch = launch_name()
-    settings = RunSettings(config, task.to_dict(), dataset.dir.resolve(), dataset.digest, graph, time_limit_s, launch)
+    settings = RunSettings(
+        config, task.to_dict(), dataset.dir.resolve(), dataset.digest, graph, time_limit_s, logger, launch
+    )
     with ExitStack() as stack:
         team = stack.enter_context(join_team(device))
         stop = stack.enter_context(stop_request(patient=bool(launch)))
@@ -114,11 +127,23 @@ def train(
         assignment = Assignment(
             settings, task, dataset, run, device, stop, watcher, workers, team,
             accept_noncommercial=accept_noncommercial or began,  # who began the run had accepted its terms
+            cache=cache,
         )  # fmt: skip
         session = Session(assignment, state)  # refuses what cannot be built before anything is written
         if team.is_first:
             run.save_settings(settings)
-        return session.finish()
+        try:
+            return session.finish()
+        except SeglabError as error:
+            on_end(session.result(error))
+            raise
+
+
+def _check_logger(logger: str) -> None:
+    if logger not in LOGGERS:
+        raise unknown("logger", logger, LOGGERS)
+    if logger == "wandb":
+        WandbLogger.require()
 
 
 def _refuse_team(settings: RunSettings, team: Team) -> None:

@@ -5,7 +5,8 @@
     RUN/config.json  model.safetensors  model.onnx      the bundle: the best weights so far
     RUN/train.json                                       what the run was started with
     RUN/last.pt                                          the resume state
-    RUN/metrics.jsonl  events.out.tfevents*  samples/    what happened
+    RUN/metrics.jsonl  curves.png  samples/              what happened
+    RUN/events.out.tfevents*                             the same for TensorBoard
     RUN/environment.json                                 where it happened
     RUN/.lock                                            held while the run is running
 """
@@ -45,6 +46,7 @@ class RunDir:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.samples_dir = path / "samples"
+        self.curves_path = path / "curves.png"
 
     def save_settings(self, settings: RunSettings) -> None:
         """Write what the run was started with."""
@@ -57,11 +59,11 @@ class RunDir:
             DataError: If the disk is full or the folder cannot be written to.
         """
         path = self.path / LAST
-        with files.replacing(path) as temporary_path:
+        with files.replacing(path) as temporary_path, temporary_path.open("wb") as handle:
             try:
-                torch.save({"format": FORMAT, **state}, temporary_path)
+                torch.save({"format": FORMAT, **state}, handle)
             except RuntimeError as error:  # what torch makes of a full disk
-                raise DataError(f"cannot write `{path}`: {error}", "free some space, then resume") from error
+                raise _refusal(error) from error
         files.sync_dir(self.path)
 
     def load_state(self) -> dict[str, Any] | None:
@@ -99,17 +101,20 @@ class RunDir:
         )
         return DataError(f"`{self.path / LAST}` is damaged: {why}", hint)
 
-    def keep_metrics(self, num_epochs: int) -> None:
-        """Remove the lines of ``metrics.jsonl`` after some epoch, and a line that a kill cut short."""
+    def keep_metrics(self, num_epochs: int) -> list[Mapping[str, Any]]:
+        """Remove the lines of ``metrics.jsonl`` after some epoch, and a line that a kill cut short; return the rest."""
         path = self.path / METRICS
         if not path.exists():
-            return
-        kept = []
+            return []
+        kept, records = [], []
         for line in path.read_text(errors="replace").splitlines():
             with contextlib.suppress(ValueError, KeyError, TypeError):
-                if json.loads(line)["epoch"] <= num_epochs:
+                record = json.loads(line)
+                if record["epoch"] <= num_epochs:
                     kept.append(line)
+                    records.append(record)
         files.write_text(path, "".join(f"{line}\n" for line in kept))
+        return records
 
     def add_metrics(self, values: Mapping[str, Any]) -> None:
         """Append an epoch to ``metrics.jsonl``."""
@@ -150,3 +155,12 @@ def _refuse_overwriting(path: Path, *, resume: bool) -> None:
         return
     if path.is_dir() and any(entry.name != ".lock" for entry in path.iterdir()):
         raise UsageError(f"`{path}` is not empty, and what it holds is no run", "name another folder with `--out DIR`")
+
+
+def _refusal(error: BaseException | None) -> OSError:
+    """Return what the system refused, which torch hides."""
+    while error is not None:
+        if isinstance(error, OSError):
+            return error
+        error = error.__context__
+    return OSError("torch cannot write it")

@@ -1,9 +1,8 @@
 """The part of a run that one process does: steps, validation, saving."""
 
 import contextlib
-import shlex
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, NoReturn, Protocol
 
 import torch
@@ -13,7 +12,7 @@ from seglab.data.loader import TrainingSamples, epoch_batches, plan_epoch
 from seglab.data.manifest import Dataset
 from seglab.device import Device
 from seglab.engines.torch import TorchEngine
-from seglab.errors import Interrupted, SeglabError
+from seglab.errors import DataError, Interrupted, SeglabError
 from seglab.evaluation.evaluate import evaluate
 from seglab.evaluation.metrics import metric_names, value
 from seglab.inference.predictor import Predictor
@@ -27,7 +26,9 @@ from seglab.training.distributed import ALONE, Accord, Team
 from seglab.training.environment import describe_environment, set_up_torch
 from seglab.training.journal import Journal
 from seglab.training.learner import NonFiniteError
+from seglab.training.loggers import WandbLogger
 from seglab.training.meter import Meter
+from seglab.training.notices import cannot_write, duration, opening, resume_command, spoilt
 from seglab.training.rundir import RunDir
 from seglab.training.schedule import average_decay, cycled_momentum, learning_rate, step_seed
 from seglab.training.settings import RunSettings
@@ -71,6 +72,8 @@ class Assignment:
     """The processes that train together; only the first writes and speaks."""
     accept_noncommercial: bool = False
     """Start with weights that must not be used commercially, too."""
+    cache: str = "auto"
+    """Where decoded samples are kept: see :class:`seglab.data.samples.TrainingSamples`."""
 
 
 class Session:
@@ -84,7 +87,9 @@ class Session:
         set_up_torch(assignment.device)
         self._preprocess = preprocess_of(config)
         edges = "edge" in config.loss_terms()
-        self._samples = TrainingSamples(dataset, "train", self._preprocess, edges=edges)
+        self._samples = TrainingSamples(
+            dataset, "train", self._preprocess, cache=assignment.cache, edges=edges, say=assignment.watcher.note
+        )
         self._num_steps = len(plan_epoch(len(self._samples), config.step_size, seed=0, epoch=0, world=self._team.size))
         self._total_steps = config.steps or config.epochs * self._num_steps
         self._num_epochs = -(-self._total_steps // self._num_steps)
@@ -106,6 +111,7 @@ class Session:
         )  # fmt: skip
         self._course = Course()
         self._saved_epoch = 0
+        self._resumed_from: tuple[int, int] | None = None
         if state is not None:
             self._restore(state)
         self._accord = Accord(self._team, assignment.stop, self._course.seconds)
@@ -123,7 +129,8 @@ class Session:
         self._journal: Journal | None = None
         if self._team.is_first:
             describe_environment(job.run.path / "environment.json", job.device, job.dataset)
-            self._journal = Journal(job.run, job.dataset, num_epochs=course.epoch, num_steps=self._steps_done)
+            with self._writing():
+                self._journal = self._open_journal()
         try:
             while not course.stopped:
                 self._epoch()
@@ -134,7 +141,26 @@ class Session:
         finally:
             if self._journal is not None:
                 self._journal.close()
-        return RunResult(job.run.path, self._config, course, difference, told_elsewhere=not self._team.is_first)
+        return replace(self.result(), graph_difference=difference)
+
+    def result(self, error: SeglabError | None = None) -> RunResult:
+        """Return what the run came to so far.
+
+        Args:
+            error: What ended it, if it is not finished.
+        """
+        return RunResult(
+            self._job.run.path, self._config, self._course, error=error, resumed_from=self._resumed_from,
+            device=self._job.device.name, told_elsewhere=not self._team.is_first,
+        )  # fmt: skip
+
+    def _open_journal(self) -> Journal:
+        job, course = self._job, self._course
+        extra = [WandbLogger(job.run.path, self._config.to_dict())] if job.settings.logger == "wandb" else []
+        return Journal(
+            job.run, job.dataset, split=self._val_split, metric=self._config.metric,
+            num_epochs=course.epoch, num_steps=self._steps_done, loggers=extra,
+        )  # fmt: skip
 
     def _start(self, network: nn.Module) -> None:
         """Give the network the weights that it starts with; the first process gives the others its own."""
@@ -153,6 +179,7 @@ class Session:
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise self._job.run.damaged("it does not fit the network and the settings of the run") from error
         self._saved_epoch = self._course.epoch
+        self._resumed_from = self._course.epoch, self._course.step
 
     @property
     def _steps_done(self) -> int:
@@ -184,7 +211,8 @@ class Session:
             if ends or (course.epoch + 1) % config.val_every == 0:
                 evaluation = self._validate()
             if self._journal is not None:
-                self._journal.record(self._record(meter, evaluation))
+                with self._writing():
+                    self._journal.record(self._record(meter, evaluation))
             course.epoch, course.step = course.epoch + 1, 0
             self._learner.begin_epoch()
             if ends:
@@ -242,9 +270,11 @@ class Session:
             course.best_epoch, course.best_score, course.stale = course.epoch + 1, score, 0
             course.best_scores = None if evaluation is None else evaluation.scores.to_dict()
             if self._team.is_first:
-                save_bundle(self._job.run.path, self._bundle_config(), network.state_dict())
+                with self._writing():
+                    save_bundle(self._job.run.path, self._bundle_config(), network.state_dict())
         if self._journal is not None:
-            self._journal.show(predictor, epoch=course.epoch + 1, step=self._steps_done)
+            with self._writing():
+                self._journal.show(predictor, epoch=course.epoch + 1, step=self._steps_done)
         if evaluation is not None:
             self._report(evaluation, score)
         return evaluation
@@ -315,53 +345,39 @@ class Session:
         self._course.seconds = self._seconds
         state = {"learner": self._learner.state_dict(), "course": asdict(self._course), "origins": self._origins}
         if self._team.is_first:
-            self._job.run.save_state(state)
+            with self._writing():
+                self._job.run.save_state(state)
         self._saved_s, self._saved_epoch = self._course.seconds, self._course.epoch
 
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Say what survives if something cannot be written."""
+        try:
+            yield
+        except DataError as error:
+            raise cannot_write(error, self._job.run.path, self._saved_epoch) from error
+
     def _spoilt(self, error: NonFiniteError) -> NonFiniteError:
-        """Say which photos a loss that is no number came of, and how to go on from what was saved before."""
-        paths = {sample.id: sample.image for sample in self._samples.samples}
-        photos = ", ".join(f"`{paths[id]}`" for id in error.ids)
-        again = f"`seglab train --resume {shlex.quote(str(self._job.run.path))} --lr {self._config.lr / 2:g}`"
-        goes_on = f"goes on after epoch {self._saved_epoch}, saved before," if self._saved_epoch else "starts again"
-        return NonFiniteError(
-            f"{error.message} in epoch {self._course.epoch + 1}; the last photos were {photos} "
-            f"of `{self._job.dataset.dir}`",
-            f"look at these and their labels; {again} {goes_on} with half the learning rate",
-            ids=error.ids,
-        )
+        dataset = self._job.dataset
+        paths = {sample.id: dataset.image_path(sample) for sample in self._samples.samples}
+        photos = [paths[id] for id in error.ids]
+        return spoilt(error, self._config, self._job.run.path, photos, self._course.epoch + 1, self._saved_epoch)
 
     def _interrupt(self) -> NoReturn:
         self._save()
         path = self._job.run.path
         error = Interrupted(
             f"interrupted in epoch {self._course.epoch + 1} of {self._num_epochs}; `{path}` holds all of it",
-            f"`seglab train --resume {shlex.quote(str(path))}` continues",
+            f"{resume_command(path)} continues",
             exit_code=self._job.stop.exit_code,
         )
         raise self._team.everywhere(error)
 
     def _announce(self) -> None:
-        job, config = self._job, self._config
-        num_parameters = sum(parameter.numel() for parameter in self._learner.network.parameters())
+        job = self._job
         num_val = len(job.dataset.split(self._val_split)) if self._validates else 0
-        job.watcher.note(
-            f"train {job.task.name} · {config.model} ({num_parameters / 1e6:.2f} M) at {config.size} px · "
-            f"{len(self._samples)} samples, {num_val} to validate · {job.device.name} ({job.device.reason}) · "
-            f"{'bf16' if self._learner.mixed else 'fp32'} · {job.run.path}"
-        )
-        if self._team.size > 1:
-            samples = f"{config.step_size} samples each a step, {self._team.size * config.step_size} in all"
-            job.watcher.note(f"{self._team.size} processes, {samples}; the learning rate is that of the settings")
-        if config.augment.elastic or config.augment.background:
-            job.watcher.note("`augment.elastic` and `augment.background` change nothing yet")
-        if config.overfit:
-            job.watcher.note(
-                "overfit: these few samples, as they are, serve to train and to validate; "
-                "it shows whether the network can learn them, and the model is good for nothing else"
-            )
-        if not self._validates:
-            job.watcher.note("there is no validation split: the last weights are kept, not the best")
+        for line in opening(job, self._learner, num_samples=len(self._samples), num_val=num_val):
+            job.watcher.note(line)
         if self._steps_done:
             job.watcher.note(f"continuing in epoch {self._course.epoch + 1}, after {self._steps_done} steps")
 
@@ -371,7 +387,7 @@ class Session:
         left_s = self._seconds * (1 / max(self._share(), 1e-9) - 1)
         return (
             f"epoch {self._course.epoch + 1}/{self._num_epochs} · loss {self._learner.last_loss:.4f}{score} · "
-            f"{meter.images_per_s:.0f} images/s · {_duration(left_s)} left"
+            f"{meter.images_per_s:.0f} images/s · {duration(left_s)} left"
         )
 
     def _report(self, evaluation: Validation, score: float | None) -> None:
@@ -393,8 +409,3 @@ def _raising_on(stop: StopRequest) -> Callable[[int], None]:
             raise _Stopped
 
     return check
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{seconds:.0f} s" if seconds < 90 else f"{minutes} min" if minutes < 90 else f"{minutes / 60:.1f} h"

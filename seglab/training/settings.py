@@ -9,12 +9,15 @@ from typing import Any, Final
 from seglab.config import TrainConfig
 from seglab.errors import DataError
 
-__all__ = ["FORMAT", "SETTINGS", "RunSettings", "first_line", "has_run", "read_settings"]
+__all__ = ["FORMAT", "LOGGERS", "SETTINGS", "RunSettings", "first_line", "has_run", "read_settings"]
 
 FORMAT: Final = 1
 """Number of the layout of ``train.json`` and ``last.pt``; a reader refuses a higher one."""
 
 SETTINGS: Final = "train.json"
+
+LOGGERS: Final = ("tensorboard", "wandb")
+"""Event files of TensorBoard, which are always written, or Weights & Biases as well."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class RunSettings:
     """Whether the graph is exported at the end."""
     time_limit_s: float | None = None
     """The most seconds of training, all parts of the run together."""
+    logger: str = "tensorboard"
+    """Who is told beside the run directory: see :data:`LOGGERS`."""
     launch: str = ""
     """Name of the torchrun that started it, which may continue it without being asked; empty without torchrun."""
 
@@ -45,6 +50,7 @@ class RunSettings:
             "digest": self.digest,
             "graph": self.graph,
             "time_limit_s": self.time_limit_s,
+            "logger": self.logger,
             "launch": self.launch,
         }
 
@@ -72,6 +78,7 @@ def read_settings(path: Path) -> RunSettings:
             values["digest"],
             values["graph"],
             values["time_limit_s"],
+            values.get("logger", LOGGERS[0]),
             values.get("launch", ""),
         )
     except FileNotFoundError:

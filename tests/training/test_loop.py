@@ -98,7 +98,7 @@ def test_a_run_leaves_a_bundle_and_its_records(dataset, config, cpu, tmp_path):
     watcher = Watcher()
     result = train(config, dataset, run_dir, cpu, graph=True, watcher=watcher)
     names = {path.name.split(".")[0] if "tfevents" not in path.name else "events" for path in run_dir.iterdir()}
-    assert names == {"", "config", "environment", "events", "last", "metrics", "model", "samples", "train"}
+    assert names == {"", "config", "curves", "environment", "events", "last", "metrics", "model", "samples", "train"}
     bundle = read_config(run_dir)
     assert bundle.task == dataset.task
     assert (bundle.model, bundle.model_args) == ("unet-light", {"width": 4})
@@ -267,7 +267,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_names_the_samples(dataset, co
     monkeypatch.setattr(Learner, "_account", poisoned)
     with pytest.raises(NonFiniteError, match="nan") as caught:
         train(config, dataset, run_dir, cpu, graph=False)
-    assert all(f"`train/images/{name}.png`" in caught.value.message for name in calls[4])
+    assert all(f"`{dataset.dir}/train/images/{name}.png`" in caught.value.message for name in calls[4])
     assert caught.value.exit_code == 3
     state = final_state(run_dir)
     assert state["course"]["epoch"] == 1
@@ -350,8 +350,8 @@ def test_a_full_disk_keeps_the_state_before(dataset, config, cpu, tmp_path, monk
         train(config, dataset, run_dir, cpu, graph=False, watcher=Watcher(2, send(signal.SIGINT)))
     before = (run_dir / "last.pt").read_bytes()
 
-    def full(_state, path):
-        path.write_bytes(b"half of it")
+    def full(_state, handle):
+        handle.write(b"half of it")
         raise RuntimeError("PytorchStreamWriter failed writing file data.pkl: file write failed")
 
     with monkeypatch.context() as patch:
