@@ -16,6 +16,7 @@ from seglab.errors import UsageError
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
+    from seglab.data.manifest import Dataset
     from seglab.training.loop import RunResult
     from seglab.training.settings import RunSettings
 
@@ -109,6 +110,13 @@ def train(
     graph: Annotated[
         bool | None, typer.Option("--graph/--no-graph", help="Export model.onnx at the end.", show_default="graph")
     ] = None,
+    cache: Annotated[
+        str, typer.Option("--cache", help="Where decoded samples are kept: auto, ram, disk or none.", metavar="WHERE")
+    ] = "auto",
+    show_augment: Annotated[
+        Path | None,
+        typer.Option("--show-augment", help="Draw what the network would be shown, and exit.", metavar="FILE.jpg"),
+    ] = None,
     device: DeviceOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -126,6 +134,9 @@ def train(
     saves and says how to go on. With --resume and --out, a run that is there is continued, and one that is finished is
     left alone.
 
+    Decoded samples are kept in memory or, if there are too many, in SEGLAB_CACHE on the disk, for the next epochs and
+    runs; that changes nothing but the time. --show-augment draws samples as the augmentation shows them.
+
     The learning rate falls over the epochs; with --time-limit over the time, if that is over sooner. The last
     validation and the graph come on top of the time.
     """
@@ -133,7 +144,7 @@ def train(
     limit_s = None if time_limit is None else _seconds(time_limit)
     result = _run(
         _run_dir(run, out, resume), task, data, recipe, [*(set or [])], flags, resume, limit_s, graph, device,
-        accept_noncommercial,
+        accept_noncommercial, cache, show_augment,
     )  # fmt: skip
     if not result.told_elsewhere:
         _summarise(result)
@@ -153,6 +164,8 @@ def _run(
     graph: bool | None,
     device: str | None,
     accept_noncommercial: bool,
+    cache: str,
+    sheet_path: Path | None,
 ) -> "RunResult":
     from contextlib import ExitStack
 
@@ -175,6 +188,8 @@ def _run(
     dataset, chosen = open_dataset(data_dir), choose_device(device)
     if there is None and named is None:
         config = configure(base, command, recipe=load_recipe(default_recipe(task.name, chosen.kind)))
+    if sheet_path is not None:
+        _show_augment(dataset, config, sheet_path)
     run_dir = run_dir or Path("runs") / f"{task.name}-{config.model}-{time.strftime('%Y%m%d-%H%M%S')}"
     from seglab.training.loop import train as run
 
@@ -183,8 +198,17 @@ def _run(
             config, dataset, run_dir, chosen, task=task, resume=resume, watcher=Display(stack),
             time_limit_s=time_limit_s or (there.time_limit_s if there else None),
             graph=graph if graph is not None else there.graph if there else True,
-            accept_noncommercial=accept_noncommercial,
+            accept_noncommercial=accept_noncommercial, cache=cache,
         )  # fmt: skip
+
+
+def _show_augment(dataset: "Dataset", config: TrainConfig, path: Path) -> None:
+    from seglab.data.augmented_sheet import draw_augmented
+    from seglab.training.start import preprocess_of
+
+    draw_augmented(dataset, config, preprocess_of(config), path)
+    note(f"[bold]{escape(str(path))}[/bold] shows samples as the network would see them")
+    raise typer.Exit
 
 
 def _read_flags(flags: dict[str, Any]) -> dict[str, Any]:
