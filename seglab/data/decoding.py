@@ -46,6 +46,11 @@ _HEAD: Final = 1024
 _PNG_EXIF: Final = (b"eXIf", b"Raw profile type exif", b"adobe.xmp")
 _ORIENTATION: Final = 0x0112
 """Number of an EXIF field."""
+_TIFF_PIXELS: Final = (
+    *range(254, 260), 262, 263, 266, 273, *range(277, 282), 284, 292, 293, 297, 317, *range(320, 326), 330, 338, 339, 347,
+    *range(512, 522), *range(529, 533), 34675,
+)  # fmt: skip
+"""Fields that say how the pixels of a TIFF are stored."""
 _EOI: Final = b"\xff\xd9"
 _SOS: Final = b"\xff\xda"
 
@@ -179,7 +184,8 @@ class Picture:
         """Return the EXIF block without the orientation; None if there is none that can be read."""
         try:
             exif = self._exif()
-            exif.pop(_ORIENTATION, None)
+            for number in (_ORIENTATION, *_TIFF_PIXELS):
+                exif.pop(number, None)
             return exif.tobytes() if len(exif) else None
         except Exception:  # noqa: BLE001 - parsers raise anything on broken metadata
             return None

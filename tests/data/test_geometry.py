@@ -8,7 +8,16 @@ from PIL import Image
 
 from seglab.config import Preprocess
 from seglab.data import geometry
-from seglab.data.geometry import Placement, fit_image, fit_labels, place, unfit_labels, unfit_probs
+from seglab.data.geometry import (
+    Placement,
+    fit_image,
+    fit_labels,
+    place,
+    unfit_bands,
+    unfit_certainty,
+    unfit_labels,
+    unfit_probs,
+)
 from seglab.data.images import resize_image
 
 FITS = ("stretch", "pad")
@@ -248,3 +257,22 @@ def test_shrinking_a_photo_is_close_to_the_exact_area_average():
         difference = resize_image(noise, (64, 96)) - exact
         assert np.abs(difference).mean() < 1
         assert np.abs(difference).max() <= 10
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("source_hw", [(97, 131), (300, 40), (5, 9), (1, 1), (64, 96)])
+def test_bands_and_certainty_are_those_of_resized_logits(fit, source_hw):
+    rng = np.random.default_rng(0)
+    logits_Khw = (6 * rng.standard_normal((5, 64, 96))).astype(np.float32)
+    placement = place(source_hw, preprocess(fit))
+    bands = list(unfit_bands(logits_Khw, placement))
+    logits_KHW = np.concatenate([band for _, band in bands], axis=1)
+    assert logits_KHW.shape == (5, *source_hw)
+    assert [rows.start for rows, _ in bands] == list(range(0, source_hw[0], geometry.TILE_HW[0]))
+    if min(source_hw) > 96:
+        np.testing.assert_allclose(logits_KHW, by_torch(logits_Khw, placement).numpy(), atol=2e-4)
+    probs_KHW = torch.softmax(torch.from_numpy(logits_KHW), 0).numpy()
+    np.testing.assert_allclose(unfit_certainty(logits_Khw, placement), probs_KHW.max(0), atol=5e-4)
+    sure = np.abs(np.sort(logits_KHW, axis=0)[-1] - np.sort(logits_KHW, axis=0)[-2]) > 1e-3
+    assert np.array_equal(logits_KHW.argmax(0)[sure], unfit_labels(logits_Khw, placement)[sure])
+    assert sure.any()

@@ -21,6 +21,7 @@ from seglab.data.rle import (
     encode_kaggle,
     from_mask,
     from_polygons,
+    from_window,
     list_counts,
     parse_counts,
     parse_kaggle,
@@ -225,3 +226,14 @@ def test_polygons_that_are_none(polygons: Any, reason: str) -> None:
     with pytest.raises(RleError) as caught:
         from_polygons(polygons, (6, 8))
     assert reason in caught.value.message
+
+
+@given(arrays(bool, st.tuples(st.integers(1, 6), st.integers(1, 6))), st.tuples(*[st.integers(0, 3)] * 4))
+@settings(max_examples=200, deadline=None)
+def test_a_window_gives_the_runs_of_the_whole_mask(window: NDArray[np.bool_], margins: tuple[int, ...]) -> None:
+    top, bottom, left, right = margins
+    whole = np.pad(window, ((top, bottom), (left, right)))
+    found, expected = from_window(window, top, left, whole.shape), from_mask(whole)
+    assert found.starts.tolist() == expected.starts.tolist()
+    assert found.ends.tolist() == expected.ends.tolist()
+    assert found.size_hw == whole.shape
