@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -49,7 +49,9 @@ class Panel:
     """Lines that share their axes."""
 
     title: str
-    lines: Sequence[Line] = field(default=())
+    lines: Sequence[Line] = ()
+    may_be_log: bool = True
+    """Whether the axis of values may be logarithmic."""
 
 
 def panels_of(records: Sequence[Mapping[str, Any]], metric: str, task: Task) -> list[Panel]:
@@ -70,7 +72,7 @@ def panels_of(records: Sequence[Mapping[str, Any]], metric: str, task: Task) -> 
         _panel("training loss", records, "train", [name for name in parts if name not in of_disc], "loss"),
         _panel("discriminator", records, "train", of_disc, "disc"),
         _validation(records, metric, task),
-        _panel("learning rate", records, "", ["lr", "disc_lr"], "lr"),
+        replace(_panel("learning rate", records, "", ["lr", "disc_lr"], "lr"), may_be_log=False),
         _panel("images per second", records, "", ["images_per_s"], "images_per_s"),
     ]
     return [panel for panel in panels if panel.lines]
@@ -119,7 +121,8 @@ class _Plot:
         values = [value for line in panel.lines for _, value in line.points]
         self._first, self._last = min(epochs), max(epochs)
         positive = [value for value in values if value > 0]
-        self._is_log = len(positive) == len(values) and max(values) / min(values) > _LOG_RATIO
+        all_positive = len(positive) == len(values)
+        self._is_log = panel.may_be_log and all_positive and max(values) / min(values) > _LOG_RATIO
         low, high = self._scaled(min(values)), self._scaled(max(values))
         margin = (high - low) * 0.05 or abs(high) * 0.05 or 1.0
         self._low, self._high = low - margin, high + margin

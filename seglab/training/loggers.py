@@ -53,8 +53,8 @@ class TensorBoardLogger:
     """
 
     def __init__(self, run_dir: Path, first_step: int | None = None) -> None:
-        name = f"events.out.tfevents.{int(time.time()):010d}.{platform.node() or 'here'}.{os.getpid()}"
-        self._path = run_dir / f"{name}.{time.monotonic_ns() & 0xFFFFFF:x}"
+        # TensorBoard reads the files of a folder in the order of their names.
+        self._path = run_dir / f"events.out.tfevents.{time.time():.6f}.{platform.node() or 'here'}.{os.getpid()}"
         if first_step is None:
             self._write(Event(file_version="brain.Event:2"))
         else:
