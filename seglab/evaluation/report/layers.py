@@ -30,14 +30,15 @@ _VOID: Final = (160, 160, 150, 190)
 _BEHIND, _RIGHT, _MISSED, _ALARM, _MIXED, _IGNORED = range(6)
 
 ERRORS: Final[tuple[tuple[str, str, Rgb], ...]] = (
+    ("right", "a class that is right", (30, 110, 70)),
     ("missed", "taken for background", (64, 132, 255)),
     ("false alarm", "background taken for a class", (255, 168, 0)),
     ("confused", "one class taken for another", (235, 40, 150)),
 )
-"""What the error map tells apart, and the colours."""
+"""What the error map tells apart, and the colours; what is right lets the photo through."""
 
 _ERROR_COLOURS: Final = (
-    (0, 0, 0, 150), (30, 110, 70, 110), *((*colour, 255) for _, _, colour in ERRORS), _VOID,
+    (0, 0, 0, 150), (*ERRORS[0][2], 110), *((*colour, 255) for _, _, colour in ERRORS[1:]), _VOID,
 )  # fmt: skip
 
 

@@ -157,8 +157,13 @@ def left_out(evaluation: Evaluation) -> Html:
 
 def settings(configuration: Mapping[str, Any], gates: Sequence[Gate]) -> Html:
     """Return how the report was made, and which bars were reached."""
-    lines = [(name, _words(held)) for name, held in _flat(configuration)]
-    return join([_gates(gates), _described(lines)])
+    alone = {name: held for name, held in configuration.items() if not isinstance(held, Mapping)}
+    parts: list[Html | None] = [_gates(gates), _described([(name, _words(held)) for name, held in alone.items()])]
+    for title, held in configuration.items():
+        if isinstance(held, Mapping) and held:
+            lines = [(name, _words(value)) for name, value in _flat(held)]
+            parts += [element("h3", title), _described(lines)]
+    return join(parts)
 
 
 def _gates(gates: Sequence[Gate]) -> Html | None:

@@ -1,0 +1,71 @@
+"""An evaluation whose names attack the page that shows them."""
+
+import numpy as np
+
+from seglab.evaluation.bootstrap import differences, intervals
+from seglab.evaluation.report import Baseline, Pictures
+from seglab.evaluation.result import Failure, Tally, compare
+from seglab.tasks import Task
+
+HOSTILE = (
+    '<img src=x onerror="window.hacked=1">.jpg',
+    "</script><script>window.hacked=2</script>",
+    "'\"><svg onload=window.hacked=3>",
+    "<!--<script>",
+    "\u202egpj.exe",
+    "undecodable \udcff\udc80",
+    "javascript:window.hacked=4",
+    "a&amp;b]]>",
+)
+
+TASK = Task(
+    name="hostile",
+    classes=("none", "<b>a</b>", '"><script>window.hacked=5</script>', "c", "never"),
+    regions={"pair": ("<b>a</b>", "c"), "</select><img src=x onerror=window.hacked=6>": ("<b>a</b>",)},
+    levels={"top": ("pair",), "<i>fine": ("<b>a</b>", "c", "never")},
+)
+
+
+def blocks(rng, size_hw, num_classes):
+    height, width = size_hw
+    coarse = rng.integers(0, num_classes, (-(-height // 12), -(-width // 12)), np.uint8)
+    return np.kron(coarse, np.ones((12, 12), np.uint8))[:height, :width]
+
+
+def many_images(task=TASK, num=45, *, seed=4, num_shown=4, size_hw=(48, 64)):
+    """Return names with truth, prediction and photo; the quality differs from image to image."""
+    rng = np.random.default_rng(seed)
+    images = {}
+    for at in range(num):
+        truth = blocks(rng, size_hw, num_shown)
+        prediction = truth.copy()
+        wrong = rng.random(truth.shape) < at / num
+        prediction[wrong] = rng.integers(0, num_shown, int(wrong.sum()))
+        truth[rng.random(truth.shape) < 0.05] = 255
+        name = HOSTILE[at] if at < len(HOSTILE) else f"image {at}"
+        images[name] = Pictures(truth, prediction, np.repeat(truth[..., None] * 50, 3, axis=2).astype(np.uint8))
+    return images
+
+
+def evaluation_of(images, task=TASK, *, outlines=False, failures=()):
+    tally = Tally(task)
+    for name, pictures in images.items():
+        tally.add(name, compare(pictures.truth, pictures.prediction, task, outlines=outlines))
+    tally.failures += [Failure(name, reason) for name, reason in failures]
+    return tally.finish(missing=("<u>gone", "too"), num_extra=3)
+
+
+def report_arguments(images, evaluation):
+    """Return everything that a report can be given."""
+    worse = evaluation_of(many_images(seed=5), evaluation.task)
+    changes = differences(evaluation.counts, worse.counts, evaluation.task, num_sets=100)
+    return {
+        "pictures": images.get,
+        "configuration": {
+            "model": "<script>window.hacked=7</script>",
+            "engine": {"name": "seer", "shape": (48, 64), "deep": {"compile": False, "none": None}},
+        },
+        "intervals": intervals(evaluation.counts, evaluation.task, num_sets=100),
+        "baseline": Baseline("<b>old</b>", changes, 45),
+        "title": "</title><script>window.hacked=8</script> & more",
+    }
