@@ -47,8 +47,8 @@ _PNG_EXIF: Final = (b"eXIf", b"Raw profile type exif", b"adobe.xmp")
 _ORIENTATION: Final = 0x0112
 """Number of an EXIF field."""
 _TIFF_PIXELS: Final = (
-    *range(254, 260), 262, 263, 266, 273, *range(277, 282), 284, 292, 293, 297, 317, *range(320, 326), 330, 338, 339, 347,
-    *range(512, 522), *range(529, 533), 34675,
+    *range(254, 260), 262, 263, 266, 273, *range(277, 282), 284, 292, 293, 297, 317, *range(320, 326), 330, 338, 339,
+    347, *range(512, 522), *range(529, 533), 34675,
 )  # fmt: skip
 """Fields that say how the pixels of a TIFF are stored."""
 _EOI: Final = b"\xff\xd9"

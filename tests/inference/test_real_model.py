@@ -112,3 +112,30 @@ def test_json_lines_and_exit_code_of_a_process(program: Program, tmp_path: Path)
     assert lines[0]["classes"]["person"]["pixels"] > 1500
     assert "HTML" in lines[1]["error"]
     assert "\x1b" not in result.stderr
+
+
+@pytest.mark.parametrize("command", ["predict", "cutout"])
+def test_a_pipe_of_processes(program: Program, tmp_path: Path, command: str) -> None:
+    assert program(command, "--model", "person.onnx", "photo.png", "-o", "file.png").returncode == 0
+    script = f"cat photo.png | {sys.executable} -m seglab {command} --model person.onnx - -o - > piped.png"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "SEGLAB_DEVICE": "cpu"}
+    done = subprocess.run(
+        ["sh", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "piped.png").read_bytes() == (tmp_path / "file.png").read_bytes()
+
+
+def test_every_form_tile_and_instance_on_the_cpu_without_torch(program: Program, tmp_path: Path) -> None:
+    code = "import sys\nfrom seglab.cli import main\ntry: main(sys.argv[1:])\nfinally: print('torch' in sys.modules)"
+    forms = [word for name in ("palette", "split", "probs", "instances", "coco", "rle") for word in ("-f", name)]
+    result = program(
+        "predict", "--model", "person.onnx", "photo.png", *forms, "--instances", "--tile", "40", "--tta", "flip",
+        "--min-area", "5", code=code,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "False\n"
+    values = json.loads((tmp_path / "seglab-masks/annotations.json").read_text())
+    (annotation,) = values["annotations"]
+    assert abs(annotation["area"] - 40 * 50) < 150
+    assert annotation["person"] == 1
