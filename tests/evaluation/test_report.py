@@ -37,8 +37,8 @@ VOID = {"meta", "link", "img", "input"}
 EXPECTED = {
     "html", "head", "meta", "title", "link", "style", "body", "script", "a", "header", "h1", "h2", "h3", "p", "nav",
     "main", "section", "footer", "div", "span", "bdi", "b", "small", "dl", "dt", "dd", "ul", "li", "table", "thead",
-    "tbody", "tr", "th", "td", "details", "summary", "fieldset", "legend", "input", "label", "select", "option", "button",
-    "output", "article", "figure", "figcaption", "img", "svg", "rect", "line", "text",
+    "tbody", "tr", "th", "td", "details", "summary", "fieldset", "legend", "input", "label", "select", "option",
+    "button", "output", "article", "figure", "figcaption", "img", "svg", "rect", "line", "text",
 }  # fmt: skip
 """The elements that a report is made of."""
 
@@ -379,6 +379,7 @@ def test_numbers_are_in_tables(read, evaluation):
     rows = {row[0]: row[1:] for row in read.rows if len(row) == 10}
     for group in (*evaluation.scores.classes, *evaluation.scores.regions):
         assert rows[group.name][:4] == [score(getattr(group, name)) for name in ("iou", "f1", "precision", "recall")]
+        assert rows[group.name][6] == percent(group.num_pixels / evaluation.scores.num_pixels, 2)
     outlines = {outline.name: outline for outline in evaluation.scores.outlines}
     assert rows["c"][4:6] == [score(outlines["c"].boundary_iou), score(outlines["c"].boundary_f1)]
     assert re.fullmatch(r"0\.\d{4}–0\.\d{4}", rows["c"][7])
@@ -444,7 +445,10 @@ def test_the_gallery_holds_worst_median_and_best(read, evaluation):
     assert all(iou[4] is None and len(iou) == 7 for *_, iou in facts["images"])
     assert sum(tag == "img" for tag, _ in read.tags) == 4 * 36
     assert len(facts["histogram"]["of"]) == 8
-    assert sum(facts["histogram"]["of"][0][0]) == evaluation.num_images
+    scores_NG = np.array([(image.miou, *image.iou) for image in evaluation.images()])
+    assert [counts for counts, *_ in facts["histogram"]["of"]] == [list(bin_scores(of).counts) for of in scores_NG.T]
+    assert facts["histogram"]["of"][0][2] == pytest.approx(scores_NG[:, 0].mean(), abs=1e-4)
+    assert facts["histogram"]["of"][0][3] == pytest.approx(np.median(scores_NG[:, 0]), abs=1e-4)
 
 
 def test_the_same_evaluation_gives_the_same_page(images, evaluation, tmp_path):

@@ -130,9 +130,11 @@ def test_slider_by_keyboard(page):
     assert page.js(VISIBLE) == ["photo", "truth"]
     assert page.js(f"{CARD}.querySelector('.truth').style.clipPath") == "inset(0px 50% 0px 0px)"
     assert page.js(f"{slider}.getAttribute('aria-valuetext')") == "photo, truth"
+    pressed = f"[...{CARD}.querySelectorAll('[aria-pressed=true]')].map(b => b.textContent)"
+    assert page.js(pressed) == []
     page.key("End", 35)
     assert page.js(VISIBLE) == ["photo", "errors"]
-    assert page.js(f"[...{CARD}.querySelectorAll('[aria-pressed=true]')].map(b => b.textContent)") == ["errors"]
+    assert page.js(pressed) == ["errors"]
 
 
 def test_stops_and_all_pictures(page):
@@ -200,6 +202,8 @@ def test_spread_of_a_class(page):
     facts = page.js("JSON.parse(document.getElementById('facts').textContent).histogram")
     row = groups(TASK).index("c") + 1
     choose(page, "spread-of", row)
+    options = page.js("[...document.getElementById('spread-of').options].map(o => o.textContent)")
+    assert options == ["mIoU", *(f"IoU of {name}" for name in groups(TASK))]
     counts, undefined, mean, median = facts["of"][row]
     heights = page.js("[...document.querySelectorAll('.bin')].map(b => Number(b.getAttribute('height')))")
     assert heights == pytest.approx([136 * num / max(counts) for num in counts])
