@@ -132,7 +132,7 @@ def report(run: "Run", *, json: bool, fail_fast: bool) -> int:
         note(escape(describe_engine(engine)))
     if run.predictor is not None and run.predictor.about:
         note(escape(run.predictor.about))
-    tally = _Tally(len(run.plan.items))
+    tally = _Tally(len(run.plan.items), run.when_empty)
     try:
         with contextlib.closing(run.outcomes), progress(tally.total, "photos") as bar:
             for outcome in run.outcomes:
@@ -153,7 +153,7 @@ def report(run: "Run", *, json: bool, fail_fast: bool) -> int:
         text = f"stopped by a signal after {tally.num_seen} of {tally.total} photos"
         raise Interrupted(text, "the same command with `--skip-existing` does the rest", exit_code=code) from error
     tally.tell(run.plan)
-    for text in engine.notes if engine is not None else ():
+    for text in (*run.notes, *(engine.notes if engine is not None else ())):
         note(escape(text))
     return int(tally.exit_code)
 
@@ -179,8 +179,8 @@ def engine_dict(engine: "Engine") -> dict[str, str]:
 class _Tally:
     """Counts what became of photos, and remembers the names that a person needs to see."""
 
-    def __init__(self, total: int) -> None:
-        self.total = total
+    def __init__(self, total: int, when_empty: str) -> None:
+        self.total, self._when_empty = total, f" ({when_empty})" if when_empty else ""
         self.num_seen = self.num_skipped = self.num_planned = 0
         self.failures: list[Failure] = []
         self._done: list[Path] = []
@@ -228,7 +228,7 @@ class _Tally:
         for text, paths in self._notes.items():
             note(f"{escape(text)}: {escape(_names(paths))}")
         if self._empty:
-            note(f"nothing found in {len(self._empty)}: {escape(_names(self._empty))}")
+            note(f"nothing found in {len(self._empty)}: {escape(_names(self._empty))}{self._when_empty}")
         if self.failures:
             note(f"[bold]{len(self.failures)} failed:[/bold]")
         for failure in self.failures:

@@ -248,6 +248,7 @@ def encode_picture(
     icc: bytes | None = None,
     dpi: tuple[float, float] | None = None,
     exif: bytes | None = None,
+    small: bool = False,
 ) -> bytes:
     """Encode a picture as JPEG, PNG or lossless WebP.
 
@@ -255,18 +256,19 @@ def encode_picture(
         suffix: ``.jpg``, ``.jpeg``, ``.png`` or ``.webp``, in any case.
         pixels: HWC uint8 RGB or, but for JPEG, RGBA.
         quality: JPEG quality 1..100.
-        icc: Colour profile to embed; not in JPEG.
-        dpi: Horizontal and vertical dots an inch; only PNG holds them.
+        icc: Colour profile to embed.
+        dpi: Horizontal and vertical dots an inch; WebP has no place for them.
         exif: EXIF block to embed.
+        small: Take several times as long for a smaller PNG of the same pixels.
 
     Raises:
         UsageError: If the suffix is another, or a JPEG is to hold alpha.
     """
     kind = suffix.lower()
     if kind in (".jpg", ".jpeg") and pixels.shape[2] == 3:
-        return encode_jpeg(pixels, quality=quality, exif=exif)
+        return encode_jpeg(pixels, quality=quality, icc=icc, dpi=dpi, exif=exif)
     if kind == ".png":
-        return encode_png(pixels, icc=icc, dpi=dpi, exif=exif)
+        return encode_png(pixels, icc=icc, dpi=dpi, exif=exif, small=small)
     if kind == ".webp":
         return encode_webp(pixels, icc=icc, exif=exif)
     raise UsageError(f"cannot write pictures as `{suffix}`", "known: .png, .webp; .jpg without alpha")

@@ -1,10 +1,9 @@
 """``seglab cutout``: photos in, people on a transparent background out."""
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,79 +13,27 @@ from seglab.data.images import Photo, encode_labels, encode_picture
 from seglab.device import Device
 from seglab.errors import UsageError
 from seglab.inference.areas import class_areas, mask_area, mean_in
+from seglab.inference.composing import render
 from seglab.inference.delivery import delivering
 from seglab.inference.errand import DEFAULT_TERMS, Errand, Terms
 from seglab.inference.fidelity import SEGLAB, Road
 from seglab.inference.flow import Answer, Finish, Run
 from seglab.inference.inputs import STANDARD
-from seglab.inference.matting import decontaminate, feather, soft_alpha, working_hw
+from seglab.inference.look import FORMATS, Look, parse_look
+from seglab.inference.matting import Solver, feather, soft_alpha, working_hw
 from seglab.inference.model import Model
 from seglab.inference.plan import Job, Layout
 from seglab.inference.predictor import Predictor
 from seglab.tasks import Task
 
-__all__ = ["DEFAULT_DIR", "Look", "cutout", "cutout_alpha", "parse_look", "render"]
+__all__ = ["DEFAULT_DIR", "Look", "cutout", "cutout_alpha", "encode", "kept_classes", "parse_look", "render"]
 
 DEFAULT_DIR: Final = Path("seglab-cutouts")
 """Where cutouts go when no output is named and not all inputs are single files."""
 REACH_CELLS: Final = 1.0
 """How far a true edge may lie from the network's, in cells of its grid."""
-MAX_FEATHER: Final = 1000.0
 
 Uint8 = NDArray[np.uint8]
-Rgb = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Look:
-    """What a cutout looks like."""
-
-    edge: Literal["soft", "hard", "feather"] = "soft"
-    """``soft`` follows the photo's own edges, ``hard`` is the mask of ``seglab predict``, ``feather`` fades it."""
-    feather: float = 0.0
-    """Width of a feathered edge in pixels."""
-    background: Rgb | None = None
-    """Colour to lay under the cutout; None leaves it transparent."""
-    keep: tuple[str, ...] = ()
-    """Classes or regions of the task to keep; its foreground when empty."""
-    invert: bool = False
-    """Whether to keep everything else instead."""
-    mask_only: bool = False
-    """Whether to write the alpha as a grey picture rather than the photo."""
-
-
-def parse_look(
-    *,
-    edge: str = "soft",
-    background: str = "transparent",
-    keep: str = "",
-    invert: bool = False,
-    mask_only: bool = False,
-) -> Look:
-    """Build a look from text as on the command line.
-
-    Args:
-        edge: ``soft``, ``hard`` or ``feather:N``.
-        background: ``transparent``, a colour name, or ``#rrggbb``.
-        keep: Class or region names with commas between; empty for the task's foreground.
-        invert: See :class:`Look`.
-        mask_only: See :class:`Look`.
-
-    Raises:
-        UsageError: If one of them means nothing, or two contradict each other.
-    """
-    kind, _, width = edge.partition(":")
-    if kind == "feather":
-        look = Look("feather", _feather_width(width))
-    elif edge == "soft" or edge == "hard":
-        look = Look("soft" if edge == "soft" else "hard")
-    else:
-        raise UsageError(f"no edge is called `{edge}`", "known: soft, hard, feather:N with N pixels")
-    colour = _colour(background)
-    if mask_only and colour is not None:
-        raise UsageError("`--mask-only` writes no photo, so there is nothing to lay on a `--background`")
-    names = tuple(name.strip() for name in keep.split(",") if name.strip())
-    return replace(look, background=colour, keep=names, invert=invert, mask_only=mask_only)
 
 
 def cutout(
@@ -107,12 +54,18 @@ def cutout(
             everything else goes to ``seglab-cutouts/``.
 
     Raises:
-        UsageError: If names clash, or the task has no such class to keep.
+        UsageError: If names clash, the task has no such class to keep, or the look contradicts the output or the model.
+        DeviceError: If matting is asked for, and its extra is not installed.
         DataError: If there is nothing to do, or nowhere to write.
     """
-    errand = Errand.of(photos, model, _layout(look), {"look": asdict(look)}, terms)
+    if look.small and terms.out is not None and terms.out.suffix.lower() in (*FORMATS["webp"], *FORMATS["jpg"]):
+        raise UsageError(f"`--png small` says how PNGs are written, but `{terms.out}` is none", "leave out one of them")
+    layout = Layout("cutout", {"cutout": look.suffixes}, DEFAULT_DIR, beside=True)
+    errand = Errand.of(photos, model, layout, {"look": look.settings}, terms)
     classes = kept_classes(look, errand.model.config.task)
-    return errand.start(device, lambda predictor: _finisher(predictor, look, classes, terms.measure))
+    _solver(look)
+    started = errand.start(device, lambda predictor: _finisher(predictor, look, classes, terms.measure))
+    return replace(started, notes=_notes(look, errand), when_empty=_when_empty(look))
 
 
 def kept_classes(look: Look, task: Task) -> tuple[int, ...]:
@@ -128,35 +81,40 @@ def cutout_alpha(answer: Answer, look: Look, classes: Sequence[int], road: Road 
     """Return the alpha of an answer at the photo's own size: HW, 0..255.
 
     Nothing is stretched to the picture's own range: where the network finds nothing, the alpha is 0 everywhere.
+
+    Raises:
+        UsageError: If the look has a threshold, and the original's code that is followed leaves no choice of it.
+        DeviceError: If matting is asked for, and its extra is not installed.
     """
     if look.edge == "soft":
-        alpha = _soft(answer, classes, road)
+        alpha = _soft(answer, classes, road, _solver(look))
     else:
-        labels = road.labels(answer.logits_KHW, answer.placement)
-        alpha = _members(labels, classes).view(np.uint8) * np.uint8(255)
+        alpha = _inside(answer, look, classes, road).view(np.uint8) * np.uint8(255)
         if look.edge == "feather":
             alpha = feather(alpha, look.feather)
     inverted: Uint8 = ~alpha
     return inverted if look.invert else alpha
 
 
-def render(photo: Photo, alpha: Uint8, background: Rgb | None) -> Uint8:
-    """Return a photo with an alpha (HWC RGBA), or on a colour (HWC RGB); mixed edge colours are cleaned either way."""
-    import cv2
+def encode(photo: Photo, alpha: Uint8, look: Look, suffix: str) -> bytes:
+    """Return the file of a cutout, with the photo's colour profile, resolution and what EXIF it kept.
 
-    clean = decontaminate(photo.image, alpha)
-    if background is None:
-        rgba: Any = cv2.merge([*cv2.split(clean), alpha])
-        return cast(Uint8, rgba)
-    mixed_HW: Any = cv2.inRange(alpha, 1, 254)
-    clean[alpha == 0] = background
-    share_N1 = alpha[mixed_HW > 0].astype(np.float32)[:, None] / 255
-    under = np.asarray(background, np.float32)
-    clean[mixed_HW > 0] = np.rint(share_N1 * clean[mixed_HW > 0] + (1 - share_N1) * under)
-    return clean
+    Args:
+        photo: The photo.
+        alpha: What of it is kept, HW, 0..255.
+        look: What it looks like.
+        suffix: Of the file.
+
+    Raises:
+        DataError: If the picture would be too large for the format.
+    """
+    picture = render(photo, alpha, look, suffix)
+    if look.mask_only:
+        return encode_labels(picture)
+    return encode_picture(suffix, picture, icc=photo.icc, dpi=photo.dpi, exif=photo.exif, small=look.small)
 
 
-def _soft(answer: Answer, classes: Sequence[int], road: Road) -> Uint8:
+def _soft(answer: Answer, classes: Sequence[int], road: Road, solve: Solver | None) -> Uint8:
     if not road.soft:
         probs_HW = road.alpha(answer.logits_KHW, answer.placement, classes)
         return np.rint(255 * probs_HW).astype(np.uint8)
@@ -164,15 +122,53 @@ def _soft(answer: Answer, classes: Sequence[int], road: Road) -> Uint8:
     _, _, box_height, box_width = answer.placement.box
     reach = REACH_CELLS * max(work_hw[0] / box_height, work_hw[1] / box_width)
     probs_hw = road.alpha(answer.logits_KHW, replace(answer.placement, source_hw=work_hw), classes)
-    return soft_alpha(answer.photo.image, probs_hw, reach=reach)
+    return soft_alpha(answer.photo.image, probs_hw, reach=reach, solve=solve)
+
+
+def _inside(answer: Answer, look: Look, classes: Sequence[int], road: Road) -> NDArray[np.bool_]:
+    if look.threshold is None or not road.soft:
+        labels = road.labels(answer.logits_KHW, answer.placement)
+        table = np.zeros(256, bool)
+        table[list(classes)] = True
+        members: NDArray[np.bool_] = table[labels]
+        return members
+    above: NDArray[np.bool_] = road.alpha(answer.logits_KHW, answer.placement, classes) > look.threshold
+    return above
+
+
+def _solver(look: Look) -> Solver | None:
+    if not look.matting:
+        return None
+    from seglab.inference.closed_form import require_pymatting, solve
+
+    require_pymatting()
+    return solve
+
+
+def check_road(look: Look, road: Road) -> None:
+    """Make sure that a look can be had where an original's code is followed.
+
+    Raises:
+        UsageError: If it cannot.
+    """
+    if not road.soft and look.matting:
+        raise UsageError("`--fidelity original` takes the mask as it is, so there is nothing for `--matting` to find")
+    if not road.soft and look.threshold not in (None, 0.5):
+        raise UsageError(
+            f"`--fidelity original` has its threshold at 0.5, not at {look.threshold:g}", "leave out one of the two"
+        )
 
 
 def _finisher(predictor: Predictor, look: Look, classes: Sequence[int], measure: bool) -> Finish:
     road = predictor.road
+    check_road(look, road)
 
     def finish(job: Job, answer: Answer) -> tuple[bool, dict[str, Any]]:
         alpha = cutout_alpha(answer, look, classes, road)
-        _write(job.outputs["cutout"], answer.photo, alpha, look)
+        path = job.outputs["cutout"]
+        data = encode(answer.photo, alpha, look, look.suffixes[0] if path == STANDARD else path.suffix)
+        with delivering(path) as stream:
+            stream.write(data)
         facts: dict[str, Any] = {}
         if measure:
             facts["foreground"] = mask_area(alpha > 127)
@@ -180,54 +176,22 @@ def _finisher(predictor: Predictor, look: Look, classes: Sequence[int], measure:
             labels = road.labels(answer.logits_KHW, answer.placement)
             facts["classes"] = class_areas(labels, predictor.task, certainty)
             facts["confidence"] = mean_in(certainty)
-        return bool((alpha > 127).any()), facts
+        return bool(((alpha > 127) != look.invert).any()), facts
 
     return finish
 
 
-def _write(path: Path, photo: Photo, alpha: Uint8, look: Look) -> None:
-    with delivering(path) as stream:
-        if look.mask_only:
-            stream.write(encode_labels(alpha))
-            return
-        picture = render(photo, alpha, look.background)
-        suffix = ".png" if path == STANDARD else path.suffix
-        stream.write(encode_picture(suffix, picture, icc=photo.icc, dpi=photo.dpi, exif=photo.exif))
+def _notes(look: Look, errand: Errand) -> tuple[str, ...]:
+    suffixes = {path.suffix.lower() for job in errand.plan.jobs for path in job.outputs.values()}
+    flat = suffixes & set(FORMATS["jpg"]) or (errand.terms.out == STANDARD and look.suffixes == FORMATS["jpg"])
+    return ("JPEG has no transparency: laid on white",) if flat and look.background is None else ()
 
 
-def _layout(look: Look) -> Layout:
-    suffixes: tuple[str, ...] = (".png",) if look.mask_only else (".png", ".webp")
-    if look.background is not None:
-        suffixes = (*suffixes, ".jpg", ".jpeg")
-    return Layout("cutout", {"cutout": suffixes}, DEFAULT_DIR, beside=True)
-
-
-def _members(labels: Uint8, classes: Sequence[int]) -> NDArray[np.bool_]:
-    table = np.zeros(256, bool)
-    table[list(classes)] = True
-    members: NDArray[np.bool_] = table[labels]
-    return members
-
-
-def _feather_width(text: str) -> float:
-    try:
-        width = float(text)
-    except ValueError:
-        width = math.nan
-    if not 0 < width <= MAX_FEATHER:
-        raise UsageError(f"`feather:{text}` needs a width in pixels, more than 0 and at most {MAX_FEATHER:g}")
-    return width
-
-
-def _colour(text: str) -> Rgb | None:
-    if text.strip().lower() == "transparent":
-        return None
-    from PIL import ImageColor
-
-    try:
-        red, green, blue = ImageColor.getrgb(text.strip())[:3]
-    except ValueError:
-        raise UsageError(
-            f"`{text}` is no colour", "`transparent`, a name such as `white`, or `#rrggbb` in quotes"
-        ) from None
-    return red, green, blue
+def _when_empty(look: Look) -> str:
+    """Say what is written where nothing is found."""
+    if look.invert:
+        return "the whole photo is kept"
+    whole = ", the whole photo's size" if look.framing.crop and look.framing.size_hw is None else ""
+    if look.mask_only:
+        return f"the mask is black{whole}"
+    return ("the background alone" if look.background is not None else "all is transparent") + whole

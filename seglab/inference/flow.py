@@ -226,3 +226,7 @@ class Run:
     """The model; None if there is nothing left for it to do."""
     outcomes: Generator[Outcome, None, None]
     """What becomes of each input, in order; the work is done as this is iterated."""
+    notes: tuple[str, ...] = ()
+    """What the user should know of all outputs."""
+    when_empty: str = ""
+    """What is written where nothing is found."""

@@ -13,12 +13,12 @@ from typing import Final
 
 from seglab.errors import DataError, UsageError
 
-__all__ = ["CUTOUT_SUFFIX", "LEDGER_NAME", "STANDARD", "Failure", "Source", "find_sources", "only_files"]
+__all__ = ["CUTOUT_MARK", "LEDGER_NAME", "STANDARD", "Failure", "Source", "find_sources", "only_files"]
 
 LEDGER_NAME: Final = ".seglab-done.jsonl"
 """Marks an output folder, which is never searched for photos, and lists the work that is finished in it."""
-CUTOUT_SUFFIX: Final = ".cutout.png"
-"""Ends the name of a cutout that lies beside its photo; such files are no photos."""
+CUTOUT_MARK: Final = ".cutout"
+"""Ends the name, but for the suffix, of a cutout that lies beside its photo; such files are no photos."""
 STANDARD: Final = Path("-")
 """Stands for standard input and output."""
 _STDIN_PLACE: Final = Path("stdin")
@@ -181,7 +181,7 @@ class _Search:
             return
         if _is_dir(entry):
             (links if entry.is_symlink() else folders).append((path, place))
-        elif path.suffix.lower() in self.suffixes and not entry.name.lower().endswith(CUTOUT_SUFFIX):
+        elif path.suffix.lower() in self.suffixes and not path.stem.lower().endswith(CUTOUT_MARK):
             reason = _unusable(path)
             found.append((place, Failure(path, reason) if reason else Source(path, place)))
 

@@ -7,7 +7,7 @@ Shapes: H W the photo, h w the working size, C channels, N pixels along edges.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import cv2
@@ -22,6 +22,8 @@ Uint8 = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
 Points = tuple[NDArray[np.intp], NDArray[np.intp]]
 """Rows and columns of N pixels."""
+Solver = Callable[[Float32, Float32, Float32], Float32 | None]
+"""Finds an alpha_hw for guide_hwC between floor_hw and ceiling_hw, all 0..1; None where it cannot."""
 
 WORK_SIDE: Final = 1024
 """Longest side of the working size in pixels."""
@@ -31,6 +33,8 @@ SURE: Final = 0.05
 """Probabilities this near to 0 or 1 are as good as certain."""
 CHUNK_PIXELS: Final = 2**20
 """How many pixels of the photo are looked at in one go."""
+SOLVED_RADIUS: Final = 2
+"""Windows, at the working size, in which a solver's alpha is brought to the photo's size."""
 
 
 def working_hw(source_hw: tuple[int, int], longest: int = WORK_SIDE) -> tuple[int, int]:
@@ -39,7 +43,7 @@ def working_hw(source_hw: tuple[int, int], longest: int = WORK_SIDE) -> tuple[in
     return max(1, round(source_hw[0] * scale)), max(1, round(source_hw[1] * scale))
 
 
-def soft_alpha(image: Uint8, probs_hw: Float32, *, reach: float) -> Uint8:
+def soft_alpha(image: Uint8, probs_hw: Float32, *, reach: float, solve: Solver | None = None) -> Uint8:
     """Return an alpha whose edges follow the photo's own.
 
     A fast guided filter: the coefficients are found at the working size, then looked up for and applied to the photo's
@@ -52,6 +56,8 @@ def soft_alpha(image: Uint8, probs_hw: Float32, *, reach: float) -> Uint8:
         probs_hw: Probability of the foreground, 0..1, at a working size of the same shape as the photo.
         reach: How far an edge may lie from where the probabilities have it, in pixels of ``probs_hw``: about one cell
             of the model's grid.
+        solve: Finds the alpha at the working size instead; the filter then only brings it to the photo's size. Edges
+            may lie three times as far off.
 
     Returns:
         HW, 0..255.
@@ -61,21 +67,21 @@ def soft_alpha(image: Uint8, probs_hw: Float32, *, reach: float) -> Uint8:
         doi:10.1109/TPAMI.2012.213.
     """
     radius = max(1, math.ceil(reach))
-    floor_hw, ceiling_hw = _bounds(probs_hw, radius)
-    alpha_HW: Uint8 = _grown(np.rint(255 * ceiling_hw).astype(np.uint8), image.shape[:2])
-    open_HW = _grown(((ceiling_hw > 0) & (floor_hw < 1)).view(np.uint8) * np.uint8(255), image.shape[:2])
     guide_hwC = resize_image(image, (probs_hw.shape[0], probs_hw.shape[1])).astype(np.float32) / np.float32(255)
+    if solve is not None:
+        floor_hw, ceiling_hw = _wide_bounds(probs_hw, radius)
+        solved_hw = solve(guide_hwC, floor_hw, ceiling_hw)
+        if solved_hw is not None:
+            if solved_hw.shape == image.shape[:2]:
+                return np.rint(255 * solved_hw).astype(np.uint8)
+            fit = GuidedFilter(guide_hwC, radius=SOLVED_RADIUS, eps=EPS).fit(solved_hw)
+            return _applied(image, fit, floor_hw, ceiling_hw, firm=False)
+    floor_hw, ceiling_hw = _bounds(probs_hw, radius)
     guided = GuidedFilter(guide_hwC, radius=radius, eps=EPS)
     slope_hwC, offset_hw = guided.fit(probs_hw)
     # Once more from a firmer start: edges that the photo shows move nearer to it and lose their blur.
     firm_hw = np.clip(2 * (np.einsum("hwc,hwc->hw", slope_hwC, guide_hwC) + offset_hw) - 0.5, 0, 1)
-    slope_hwC, offset_hw = guided.fit(firm_hw)
-    planes = [cv2.merge([*cv2.split(slope_hwC / 255), offset_hw]), cv2.merge([floor_hw, ceiling_hw])]
-    for points in _points(open_HW):
-        fit_N4, bounds_N2 = (_sample(plane, points, image.shape[:2]) for plane in planes)
-        alpha_N = _certain(np.einsum("nc,nc->n", fit_N4[:, :3], image[points].astype(np.float32)) + fit_N4[:, 3])
-        alpha_HW[points] = np.rint(255 * np.clip(alpha_N, bounds_N2[:, 0], bounds_N2[:, 1]))
-    return alpha_HW
+    return _applied(image, guided.fit(firm_hw), floor_hw, ceiling_hw)
 
 
 class GuidedFilter:
@@ -174,6 +180,40 @@ def _both_colours(image: Uint8, alpha: Uint8) -> tuple[Float32, Float32]:
         rest_hwC = image_hwC - alpha_hwC * foreground_hwC - (1 - alpha_hwC) * background_hwC
         foreground_hwC = np.clip(foreground_hwC + alpha_hwC * rest_hwC, 0, 255)
     return foreground_hwC, background_hwC
+
+
+def _applied(
+    image: Uint8, fit: tuple[Float32, Float32], floor_hw: Float32, ceiling_hw: Float32, *, firm: bool = True
+) -> Uint8:
+    """Look slope and offset up for the photo's pixels that are not certain, and apply them within the bounds.
+
+    Args:
+        image: HWC RGB.
+        fit: slope_hwC and offset_hw.
+        floor_hw: The least alpha.
+        ceiling_hw: The largest alpha.
+        firm: Whether what is nearly certain counts as certain.
+    """
+    slope_hwC, offset_hw = fit
+    alpha_HW: Uint8 = _grown(np.rint(255 * ceiling_hw).astype(np.uint8), image.shape[:2])
+    open_HW = _grown(((ceiling_hw > 0) & (floor_hw < 1)).view(np.uint8) * np.uint8(255), image.shape[:2])
+    planes = [cv2.merge([*cv2.split(slope_hwC / 255), offset_hw]), cv2.merge([floor_hw, ceiling_hw])]
+    for points in _points(open_HW):
+        fit_N4, bounds_N2 = (_sample(plane, points, image.shape[:2]) for plane in planes)
+        alpha_N = np.einsum("nc,nc->n", fit_N4[:, :3], image[points].astype(np.float32)) + fit_N4[:, 3]
+        alpha_N = np.clip(_certain(alpha_N) if firm else alpha_N, bounds_N2[:, 0], bounds_N2[:, 1])
+        alpha_HW[points] = np.rint(255 * alpha_N)
+    return alpha_HW
+
+
+def _wide_bounds(probs_hw: Float32, radius: int) -> tuple[Float32, Float32]:
+    """Return the least and the largest alpha, 0 or 1: what is neither is all that may be hair, say."""
+    near, far = (np.ones((2 * size + 1, 2 * size + 1), np.uint8) for size in (radius, 3 * radius))
+    inside_hw = (probs_hw > 0.5).astype(np.float32)
+    sure_hw: Any = cv2.erode((probs_hw >= 1 - SURE).astype(np.float32), near)
+    floor_hw: Any = np.maximum(cv2.erode(inside_hw, far), sure_hw)
+    ceiling_hw: Any = cv2.dilate(inside_hw, far)
+    return floor_hw, ceiling_hw
 
 
 def _bounds(probs_hw: Float32, radius: int) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from seglab.errors import UsageError
-from seglab.inference.inputs import CUTOUT_SUFFIX, STANDARD, Failure, Source, find_sources, only_files
+from seglab.inference.inputs import CUTOUT_MARK, STANDARD, Failure, Source, find_sources, only_files
 from seglab.inference.ledger import read_command
 from seglab.shards import WHOLE, Shard
 
@@ -186,9 +186,10 @@ def _one_file(arguments: Sequence[str | Path], layout: Layout, out: Path) -> Pla
 
 
 def _beside(arguments: Sequence[str | Path], layout: Layout) -> Plan:
-    (form,) = layout.suffixes
+    ((form, suffixes),) = layout.suffixes.items()
+    ending = CUTOUT_MARK + suffixes[0]
     items = tuple(
-        Job(item.path, {form: item.path.with_name(item.path.stem + CUTOUT_SUFFIX)}, item.place)
+        Job(item.path, {form: item.path.with_name(item.path.stem + ending)}, item.place)
         if isinstance(item, Source)
         else item
         for item in find_sources(arguments)

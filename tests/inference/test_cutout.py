@@ -10,7 +10,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from seglab.errors import UsageError
-from seglab.inference.cutout import Look, parse_look
+from seglab.inference.backgrounds import Colour
+from seglab.inference.look import Look, parse_look
 from seglab.tasks import Task
 
 
@@ -103,7 +104,8 @@ def test_a_background_can_be_laid_under(shell, save, subject) -> None:
     assert kind("c.jpg")[:2] == ("RGB", "JPEG")
     assert np.abs(read("c.jpg")[2, 2].astype(int) - (0, 0, 255)).max() < 5
     for arguments, message in (
-        (["-o", "d.jpg"], "a cutout cannot be written as `.jpg`"),
+        (["-o", "d.tif"], "a cutout cannot be written as `.tif`"),
+        (["-o", "d.jpg", "--format", "png"], "a cutout cannot be written as `.jpg`"),
         (["--background", "whit"], "`whit` is no colour"),
         (["--background", "white", "--mask-only"], "nothing to lay"),
         (["--edge", "soggy"], "no edge is called `soggy`"),
@@ -209,8 +211,9 @@ def test_a_second_run_does_nothing(shell, save, subject) -> None:
 def test_looks_from_text() -> None:
     assert parse_look() == Look()
     assert parse_look(edge="feather:2.5", background="#f00", keep=" a ,b,", invert=True) == Look(
-        "feather", 2.5, (255, 0, 0), ("a", "b"), True
+        "feather", 2.5, Colour((255, 0, 0)), ("a", "b"), True
     )
+    assert parse_look(threshold=0.3) == Look("hard", threshold=0.3)
     for edge in ("feather", "feather:", "feather:x", "feather:nan", "feather:inf", "feather:-1", "hard:3", ""):
         with pytest.raises(UsageError):
             parse_look(edge=edge)
