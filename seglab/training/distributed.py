@@ -5,6 +5,7 @@ one of them can know (an error, a signal, the time) is exchanged before anyone a
 """
 
 import contextlib
+import inspect
 import io
 import json
 import os
@@ -18,6 +19,7 @@ from typing import Any, Final, NoReturn, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
@@ -32,6 +34,14 @@ TIMEOUT_S: Final = 1800.0
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Sized)
+
+
+# Newer versions of torch warn of the old name.
+_NAMES: Final = inspect.signature(DistributedDataParallel).parameters
+_NO_BUFFERS: Final[dict[str, Any]] = {
+    "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers": False
+}
+"""DistributedDataParallel leaves buffers alone: :meth:`Team.align` takes their mean."""
 
 
 class Team:
@@ -87,7 +97,7 @@ class Team:
         if self.size == 1:
             return network
         indices = [self._device.index] if self._device.type == "cuda" else None
-        return DistributedDataParallel(network, indices, broadcast_buffers=False, gradient_as_bucket_view=True)
+        return DistributedDataParallel(network, indices, gradient_as_bucket_view=True, **_NO_BUFFERS)
 
     @contextlib.contextmanager
     def reducing(self, wrapped: nn.Module, now: bool) -> Iterator[None]:
@@ -318,14 +328,19 @@ def join_team(device: Device) -> Iterator[Team]:
         torch.cuda.set_device(place)
     backend = "cpu:gloo,cuda:nccl" if device.kind == "cuda" else "gloo"
     try:
-        dist.init_process_group(backend, timeout=timedelta(seconds=TIMEOUT_S))
+        timeout = timedelta(seconds=TIMEOUT_S)
+        store, rank, size = next(rendezvous("env://", timeout=timeout))
+        # torchrun may go on with its store, in which processes that have ended left their addresses.
+        attempt = f"attempt {_number('TORCHELASTIC_RESTART_COUNT', 0)}"
+        store = dist.PrefixStore(attempt, store)  # type: ignore[attr-defined]
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
     except (RuntimeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DeviceError(
             f"the processes of this run do not find each other: {reason}", "start them with torchrun"
         ) from error
     try:
-        yield Team(_number("RANK", 0), size, _number("LOCAL_WORLD_SIZE", 1), place)
+        yield Team(rank, size, _number("LOCAL_WORLD_SIZE", 1), place)
     finally:
         with contextlib.suppress(RuntimeError):
             dist.destroy_process_group()
