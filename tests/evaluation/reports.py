@@ -63,6 +63,7 @@ def report_arguments(images, evaluation):
         "pictures": images.get,
         "configuration": {
             "model": "<script>window.hacked=7</script>",
+            "many": {f"part{at}": at for at in range(20)},
             "engine": {"name": "seer", "shape": (48, 64), "deep": {"compile": False, "none": None}},
         },
         "intervals": intervals(evaluation.counts, evaluation.task, num_sets=100),

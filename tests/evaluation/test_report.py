@@ -524,3 +524,11 @@ def test_the_parts_of_the_page_are_shipped():
     assert len(files) == 3
     for path in files:
         assert any(fnmatch(path.relative_to(root / "seglab").as_posix(), pattern) for pattern in patterns)
+
+
+def test_long_configuration_is_folded(evaluation, tmp_path):
+    configuration = {"model": {f"part{at}": {"of": at} for at in range(13)}, "short": {"a": [], "b": "", "c": [[1, 2]]}}
+    write_report(tmp_path / "r.html", evaluation, configuration=configuration, title="t")
+    read = Reader((tmp_path / "r.html").read_text())
+    assert "model (13 lines)part0.of0part1.of1" in read.text
+    assert "shorta–b–c[[1, 2]]" in read.text

@@ -30,7 +30,7 @@ _VOID: Final = (160, 160, 150, 190)
 _BEHIND, _RIGHT, _MISSED, _ALARM, _MIXED, _IGNORED = range(6)
 
 ERRORS: Final[tuple[tuple[str, str, Rgb], ...]] = (
-    ("right", "a class that is right", (30, 110, 70)),
+    ("right", "a class that was found", (30, 110, 70)),
     ("missed", "taken for background", (64, 132, 255)),
     ("false alarm", "background taken for a class", (255, 168, 0)),
     ("confused", "one class taken for another", (235, 40, 150)),

@@ -96,6 +96,9 @@
   [show, having, sort].forEach((control) => control.addEventListener("change", arrange));
   arrange();
 
+  // On paper nothing can be unfolded.
+  addEventListener("beforeprint", () => all("#configuration details").forEach((details) => { details.open = true; }));
+
   // The histogram of another score.
   const { left, right, top, bottom, of } = facts.histogram;
   const spread = byId("spread-of");

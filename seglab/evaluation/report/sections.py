@@ -23,13 +23,14 @@ Differences = Mapping[str, Difference | None]
 NUM_LISTED: Final = 100
 """How many failures or missing images are named."""
 _MAX_TEXT: Final = 2000
+_NUM_UNFOLDED: Final = 12
 
 _HEADLINE: Final = {
-    "miou": ("mIoU", "mean IoU of {present} classes, background included"),
-    "miou_foreground": ("mIoU, foreground", "mean IoU of {foreground} classes, without the background"),
-    "mean_f1": ("mean F1", "mean F1 (Dice) of {present} classes"),
+    "miou": ("mIoU", "mean IoU of {present}, background included"),
+    "miou_foreground": ("mIoU, foreground", "mean IoU of {foreground}, without the background"),
+    "mean_f1": ("mean F1", "mean F1 (Dice) of {present}"),
     "pixel_accuracy": ("pixel accuracy", "share of the pixels whose class is right"),
-    "mean_accuracy": ("mean accuracy", "mean recall of {present} classes"),
+    "mean_accuracy": ("mean accuracy", "mean recall of {present}"),
     "fwiou": ("weighted IoU", "IoU weighted by the classes' share of the pixels"),
 }
 
@@ -45,8 +46,8 @@ _TITLES: Final = {
 
 def headline(scores: Scores, intervals: Intervals, differences: Differences) -> Html:
     """Return the figures that stand for the whole."""
-    present = len(scores.classes) - len(scores.absent)
-    foreground = sum(not group.absent for group in scores.classes[1:])
+    num, num_foreground = (sum(not group.absent for group in scores.classes[first:]) for first in (0, 1))
+    present, foreground = (f"{n} class{'es' * (n != 1)}" for n in (num, num_foreground))
     cards = [
         element(
             "div",
@@ -162,8 +163,15 @@ def settings(configuration: Mapping[str, Any], gates: Sequence[Gate]) -> Html:
     for title, held in configuration.items():
         if isinstance(held, Mapping) and held:
             lines = [(name, _words(value)) for name, value in _flat(held)]
-            parts += [element("h3", title), _described(lines)]
+            parts.append(_folded(title, _described(lines), len(lines)))
     return join(parts)
+
+
+def _folded(title: str, lines: Html, num: int) -> Html:
+    """Return lines under a title; many have to be unfolded."""
+    if num <= _NUM_UNFOLDED:
+        return join([element("h3", title), lines])
+    return element("details", element("summary", f"{title} ({num} lines)"), lines)
 
 
 def _gates(gates: Sequence[Gate]) -> Html | None:
@@ -229,7 +237,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def _words(held: Any) -> str:
-    if held is None:
+    if held is None or held in ([], (), ""):
         return "–"
     if isinstance(held, bool):
         return "yes" if held else "no"
