@@ -4,10 +4,12 @@ Labels are never interpolated. Where sizes differ the photo is resized; only a l
 everything is brought to, changes both.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +23,9 @@ __all__ = ["Alignment", "align", "fit_labels", "fit_photo", "turn_upright"]
 
 ASPECT_TOLERANCE: Final = 0.01
 """Largest relative difference of the aspect ratios of a photo and a mask that show the same."""
+
+_LEAST_SHARE: Final = 0.005
+"""Outer taps under this are not worth the time."""
 
 _TURNS: Final[Mapping[int, Callable[[NDArray[Any]], NDArray[Any]]]] = {
     5: lambda pixels: pixels.T,
@@ -127,13 +132,22 @@ def fit_labels(
 
 
 def _resized(image: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resize a photo; where it shrinks to a half at most, through twice the final size.
+    """Resize a photo; where it shrinks to a half at most, by smoothing it as much as linear sampling then leaves out.
 
-    Averages of 2x2 pixels of a linear resize take a third of the time of fractional areas, and differ by half a level.
+    A triangle r pixels wide, the usual filter for shrinking r times, has the variance r^2 / 6. Linear sampling has
+    1/6 of it on the average; three taps k, 1 - 2k, k add 2k. That takes a third of the time of fractional areas.
     """
-    if all(final < side <= 2 * final for side, final in zip(image.shape, size_hw, strict=False)):
-        image = resize_image(image, (2 * size_hw[0], 2 * size_hw[1]))
-    return resize_image(image, size_hw)
+    ratios = [side / final for side, final in zip(image.shape, size_hw, strict=False)]
+    if min(ratios) < 1 or max(ratios) > 2 or max(ratios) == 1:
+        return resize_image(image, size_hw)
+    shares = [(ratio * ratio - 1) / 12 for ratio in ratios]
+    smooth = [0.0 if share < _LEAST_SHARE else (-0.5 / math.log(share / (1 - 2 * share))) ** 0.5 for share in shares]
+    taps = [1 if sigma == 0 else 3 for sigma in smooth]
+    if max(taps) > 1:
+        smoothed: Any = cv2.GaussianBlur(image, taps[::-1], sigmaX=smooth[1], sigmaY=smooth[0])
+        image = smoothed
+    small: Any = cv2.resize(image, size_hw[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.asarray(small, np.uint8)
 
 
 def _upright(labels: NDArray[np.uint8] | Outlines, size_hw: tuple[int, int], orientation: int) -> NDArray[np.uint8]:
