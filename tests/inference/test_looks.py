@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from seglab.data.images import Photo
+from seglab.data.images import Photo, encode_jpeg
 from seglab.errors import UsageError
 from seglab.inference.backgrounds import Colour
 from seglab.inference.composing import render
@@ -19,12 +19,12 @@ from seglab.inference.framing import Framing
 from seglab.inference.look import Look, parse_look
 
 
-def read(path: str | Path) -> np.ndarray:
+def read(path: str | Path | io.BytesIO) -> np.ndarray:
     with Image.open(path) as stored:
         return np.array(stored)
 
 
-def kind(path: str | Path) -> tuple[str, str | None, tuple[int, int]]:
+def kind(path: str | Path | io.BytesIO) -> tuple[str, str | None, tuple[int, int]]:
     with Image.open(path) as stored:
         return stored.mode, stored.format, stored.size
 
@@ -197,6 +197,14 @@ def test_profile_and_resolution_are_kept_and_the_place_is_not(shell, subject, sa
         with Image.open(f"c.{suffix}") as stored:
             assert stored.getexif()[0x010F] == "a camera"
             assert stored.info["icc_profile"] == profile
+
+
+def test_a_jpeg_holds_a_profile_of_several_segments(subject) -> None:
+    profile = np.random.default_rng(0).integers(0, 256, 200_000, dtype=np.uint8).tobytes()
+    with Image.open(io.BytesIO(encode_jpeg(subject, icc=profile, dpi=(72.4, 1e9)))) as stored:
+        assert stored.info["icc_profile"] == profile
+        assert stored.info["dpi"] == (72, 65535)
+        np.testing.assert_array_equal(np.array(stored), read(io.BytesIO(encode_jpeg(subject))))
 
 
 @pytest.mark.usefixtures("subject")
