@@ -14,10 +14,12 @@ from seglab.data.geometry import place
 from seglab.data.images import read_labels, read_photo, resize_image, resize_labels
 from seglab.data.sample_cache import open_cache
 from seglab.errors import DataError
+from seglab.tasks import IGNORE
 from seglab.version import __version__
 
 if TYPE_CHECKING:
     from seglab.data.manifest import Dataset, Sample
+    from seglab.tasks import Task
 
 __all__ = ["TrainingSamples"]
 
@@ -85,7 +87,7 @@ class TrainingSamples:
         May be called from several threads.
 
         Raises:
-            DataError: If a file cannot be read, or both differ in size; it is named.
+            DataError: If a file cannot be read, both differ in size, or a label is no class; the file is named.
         """
         image, labels, _ = self.load_all(index)
         return image, labels
@@ -122,6 +124,8 @@ class TrainingSamples:
             planes = []
             for path in paths:
                 planes.append(read_labels(path))
+            path = paths[0]
+            _check_ids(planes[0], self.dataset.task)
         except (DataError, OSError) as error:
             redo = f"mend the file, or make `{self.dataset.dir}` again"
             raise DataError(f"cannot train on `{path}`: {error}", redo) from error
@@ -139,6 +143,18 @@ class TrainingSamples:
             stats = [(self.dataset.dir / path).stat() for path in paths]
             key.update(repr((sample.id, kept_hw, [(stat.st_size, stat.st_mtime_ns) for stat in stats])).encode())
         return cache_dir() / "samples" / key.hexdigest()[:32]
+
+
+def _check_ids(labels: Pixels, task: "Task") -> None:
+    """Refuse labels of a file that was changed since the dataset was made.
+
+    Raises:
+        DataError: If an id is neither a class nor 255.
+    """
+    from seglab.data.manifest import count_pixels
+
+    if ((labels >= task.num_classes) & (labels != IGNORE)).any():
+        count_pixels(labels, task)
 
 
 def _is_reducible(size_hw: tuple[int, int]) -> bool:

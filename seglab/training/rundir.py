@@ -16,6 +16,8 @@ import json
 import pickle
 import shlex
 import struct
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -34,10 +36,10 @@ LAST: Final = "last.pt"
 METRICS: Final = "metrics.jsonl"
 
 _DAMAGES: Final = (
-    RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, MemoryError,
-    pickle.UnpicklingError, struct.error,
+    zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, struct.error, NotImplementedError, OSError, RuntimeError,
+    EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, MemoryError,
 )  # fmt: skip
-"""What torch raises when it reads something that it has not written."""
+"""What torch and zipfile raise when they read something that torch has not written."""
 
 
 class RunDir:
@@ -76,11 +78,18 @@ class RunDir:
         if not path.exists():
             return None
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
+            with path.open("rb") as handle:
+                handle.read(1)
         except OSError as error:
             raise DataError(f"cannot read `{path}`: {error.strerror or error}", "check the permissions") from error
+        try:
+            with zipfile.ZipFile(path) as archive:  # torch does not compare the checksums that it writes
+                is_whole = archive.testzip() is None
+            state = torch.load(path, map_location="cpu", weights_only=True) if is_whole else None  # noqa: TID251
         except _DAMAGES as error:
             raise self.damaged("it is cut short, or was changed") from error
+        if not is_whole:
+            raise self.damaged("it was changed after it was written")
         if not isinstance(state, dict) or type(state.get("format")) is not int:
             raise self.damaged("it is not the state of a run")
         if state["format"] > FORMAT:
