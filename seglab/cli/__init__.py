@@ -8,7 +8,7 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS: Final = (
     "fetch", "prepare", "synth", "inspect", "models", "train", "evaluate", "compare", "predict", "cutout", "export",
-    "demo", "doctor",
+    "promote", "demo", "doctor",
 )  # fmt: skip
 """The subcommands in the order of use. Each is a function, or a group of them, of its module in :mod:`seglab.cli`."""
 
