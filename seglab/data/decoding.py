@@ -30,6 +30,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from seglab.data.kinds import foreign_reason, picture_kind
 from seglab.errors import DataError
 
 __all__ = ["MAX_PIXELS", "ImageError", "MissingExtraError", "Picture", "open_picture", "read_file"]
@@ -64,20 +65,8 @@ _PLUGINS: Final[dict[str, Callable[..., Image.Image]]] = {
     "GIF": GifImagePlugin.GifImageFile,
     "HEIC": lambda stream: _open_heic(stream),
 }
-_MAGIC: Final = (
-    (b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"GIF87a", "GIF"), (b"GIF89a", "GIF"),
-    (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"II+\0", "TIFF"), (b"MM\0+", "TIFF"), (b"BM", "BMP"),
-)  # fmt: skip
-_FOREIGN: Final = (
-    (b"%PDF", "PDF"), (b"PK\x03\x04", "a ZIP archive"), (b"\x1f\x8b", "a gzip archive"), (b"8BPS", "a PSD file"),
-    (b"\x00\x05\x16\x07", "a macOS resource file"), (b"\x93NUMPY", "a NumPy array"), (b"\x89HDF", "an HDF5 file"),
-    (b"\x00\x00\x00\x0cjP", "JPEG 2000"), (b"\xff\x0a", "JPEG XL"), (b"\x1a\x45\xdf\xa3", "a video"),
-)  # fmt: skip
 # The bits of OpenCV's IMREAD_REDUCED_* alone: the names stand for colour order, too.
 _REDUCED: Final = {1: 0, 2: 16, 4: 32, 8: 64}
-_BRANDS: Final = {b"hei": "HEIC", b"hev": "HEIC", b"mif": "HEIC", b"msf": "HEIC", b"avi": "AVIF"}
-"""First three of the four letters of an ISO media file's brand."""
-
 # Notes of a photo replace what Pillow says about odd metadata, and our own limit its warnings about large pictures.
 warnings.filterwarnings("ignore", module=r"PIL\.(Bmp|Gif|Jpeg|Png|Tiff|WebP)ImagePlugin")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -270,7 +259,7 @@ def open_picture(data: bytes, *, max_pixels: int | None = MAX_PIXELS) -> Picture
         raise
     except Exception as error:
         if format_name == "BMP":  # two letters are weak evidence
-            raise ImageError(_foreign(data)) from error
+            raise ImageError(foreign_reason(data[:_HEAD])) from error
         cut = _lacks_end(format_name, data) or isinstance(error, EOFError) or "truncated" in str(error).lower()
         raise ImageError(f"truncated {format_name}" if cut else f"corrupt {format_name}") from error
     num_pixels = pil.width * pil.height
@@ -374,49 +363,10 @@ def _lacks_end(format_name: str, data: bytes) -> bool:
 
 def _format(data: bytes) -> str:
     """Return the format of a picture's first bytes, or raise the reason why it is none."""
-    for magic, name in _MAGIC:
-        if data.startswith(magic):
-            return name
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WebP"
-    if data[4:8] == b"ftyp" and _BRANDS.get(data[8:11]) == "HEIC":
-        return "HEIC"
-    raise ImageError(_foreign(data))
-
-
-def _foreign(data: bytes) -> str:
-    """Say what bytes are that are no picture."""
-    if not data:
-        return "empty file"
-    for magic, what in _FOREIGN:
-        if data.startswith(magic):
-            return f"is {what}, not a supported image"
-    if data[4:8] == b"ftyp":
-        return f"is {_BRANDS.get(data[8:11], 'a video')}, not a supported image"
-    text = _as_text(data[:_HEAD])
-    if text is None:
-        return "not an image"
-    start = text.lstrip("\ufeff \t\r\n\f").lower()
-    if start.startswith(("<!doctype html", "<html", "<head", "<body", "<script", "<title")):
-        return "is HTML, not an image"
-    if "<svg" in start:
-        return "is SVG, not a supported image"
-    if start.startswith("<?xml") and "<html" not in start:
-        return "is XML, not an image"
-    if "<html" in start:
-        return "is HTML, not an image"
-    return "is text, not an image"
-
-
-def _as_text(data: bytes) -> str | None:
-    for cut in range(4):  # a character may be cut at the end
-        try:
-            text = data[: len(data) - cut].decode()
-        except UnicodeDecodeError:
-            continue
-        printable = all(character.isprintable() or character in "\t\r\n\f\ufeff" for character in text)
-        return text if text and printable else None
-    return None
+    name = picture_kind(data)
+    if name is None:
+        raise ImageError(foreign_reason(data[:_HEAD]))
+    return name
 
 
 def _os_reason(path: Path, error: OSError) -> str:

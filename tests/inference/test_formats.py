@@ -17,7 +17,6 @@ from seglab.inference.formats.polygons import to_polygons
 from seglab.inference.sinks import FORMATS, GATHERED, choose_formats
 from seglab.tasks import Task
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools 2.0.11
 
 
