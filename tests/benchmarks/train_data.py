@@ -66,6 +66,7 @@ def main() -> None:
         else:
             cv2.setNumThreads(1)
             show(interleaved(ways(dataset, preprocess), len(dataset.samples), options.rounds))
+            measure_rate(dataset, preprocess, options)
 
 
 def ways(dataset: Dataset, preprocess: Preprocess) -> dict[str, Way]:
@@ -179,6 +180,23 @@ def show(times: dict[str, tuple[float, float]]) -> None:
     base = times["from memory, standard"][1]
     for name, (passed, processor) in times.items():
         print(f"  {name:36s} {passed:8.2f} {processor:10.2f} {processor / base:11.2f}x")
+
+
+def measure_rate(dataset: Dataset, preprocess: Preprocess, options: argparse.Namespace) -> None:
+    """Tell how many samples a second there would be for a network that takes no time."""
+    config = TrainConfig(batch_size=options.batch)
+    samples = TrainingSamples(dataset, "train", preprocess)
+    rates: dict[int, list[tuple[float, float]]] = {workers: [] for workers in range(options.workers + 1)}
+    for epoch in range(options.rounds + 1):
+        for workers, several in rates.items():
+            start, start_cpu = time.perf_counter(), time.process_time()
+            num = sum(len(batch) for batch in epoch_batches(samples, config, epoch, workers=workers))
+            if epoch:
+                several.append((num / (time.perf_counter() - start), 1000 * (time.process_time() - start_cpu) / num))
+    for workers, several in rates.items():
+        rate, processor = map(statistics.median, zip(*several, strict=True))
+        best = max(several)[0]
+        print(f"{workers} workers: {rate:.0f} samples/s, at best {best:.0f}; {processor:.2f} ms of processor a sample")
 
 
 def measure_waiting(model: str, dataset: Dataset, preprocess: Preprocess, options: argparse.Namespace) -> None:
