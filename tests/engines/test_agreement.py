@@ -21,7 +21,7 @@ from tests.models.networks import NETWORKS
 
 CPU = Device("cpu", None, "test")
 QUICK = ("unet-light",)
-LABELS = [label if label in QUICK else pytest.param(label, marks=pytest.mark.slow) for label in NETWORKS]
+LABELS = [label if label in QUICK else pytest.param(label, marks=pytest.mark.exhaustive) for label in NETWORKS]
 FREE_SHAPES = ((1, 96, 128), (2, 96, 128), (1, 97, 131), (2, 33, 65), (3, 64, 64), (1, 160, 31), (1, 1, 1))
 FIXED_SHAPES = ((1, 96, 128), (3, 96, 128), (1, 96, 128), (2, 96, 128))
 
@@ -64,7 +64,7 @@ def test_engines_agree(bundle: Bundle, label: str) -> None:
     assert len(labels_seen) > 5
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("label", "name"), REFUSED)
 def test_what_an_engine_would_compute_otherwise_is_refused(bundle: Bundle, label: str, name: str) -> None:
     pytest.importorskip(name)

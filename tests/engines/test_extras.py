@@ -20,7 +20,7 @@ from seglab.models.segmenter import split_outputs
 from seglab.tasks import TASKS
 from tests.engines.conftest import lively
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.exhaustive
 
 CPU = Device("cpu", None, "test")
 PARSING = TASKS["parsing"]

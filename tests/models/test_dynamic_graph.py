@@ -21,7 +21,7 @@ class MainOutput(torch.nn.Module):
         return self.segmenter(image)[0]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("label", ["unet-light", "smp-pspnet", "pix2pix edge"])
 def test_graph_takes_any_size(label):
     segmenter = network(label).eval()

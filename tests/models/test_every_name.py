@@ -54,7 +54,7 @@ def test_every_family_decoder_and_encoder_is_in_the_cover():
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.slow) for name in zoo.names()]
+    "name", [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.exhaustive) for name in zoo.names()]
 )
 def test_the_contract(name):
     torch.manual_seed(0)

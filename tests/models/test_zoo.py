@@ -19,7 +19,7 @@ def test_the_table_is_the_selection():
     assert len(zoo.names()) == 194
 
 
-@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SAMPLE)])
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.exhaustive) for name in SAMPLE)])
 def test_figures_are_true(name):
     row = zoo.row(name)
     assert (row.params, row.gflop) == measure(name)

@@ -102,7 +102,7 @@ def test_two_steps_of_a_recipe_learn_something(name):
     assert len(changed) > len(before) / 2
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", [name for name in SUPERVISED if shipped(name).model in SMALLER])
 def test_two_steps_of_a_large_recipe_learn_something(name):
     """With its own network; the pictures stay small."""
