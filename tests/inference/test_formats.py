@@ -79,7 +79,7 @@ def test_people_one_by_one_in_annotations(shell, save, task) -> None:
     result = shell("predict", "a.png", "-f", "coco", "-f", "rle", "-f", "instances", "--instances", "--json")
     assert (result.code, set(result.lines[0]["outputs"])) == (0, {"instances", "people"})
     values = json.loads(Path("seglab-masks/annotations.json").read_text())
-    found = [(item["person"], item["category_id"], item["area"]) for item in values["annotations"]]
+    found = [(item["person_id"], item["category_id"], item["area"]) for item in values["annotations"]]
     assert found == [(1, 1, 256), (1, 2, 160), (2, 1, 160)]
     ids = read("seglab-masks/a.png")
     assert (ids[10, 10], ids[10, 45], ids[60, 60]) == (1, 2, 0)

@@ -94,3 +94,16 @@ def test_impossible_logits_stay_finite(pixels):
 def test_unknown_views():
     with pytest.raises(UsageError, match="mirorr"):
         Views(Net(), SIDES, "mirorr")
+
+
+def test_outlines_are_averaged_too(pixels):
+    class WithEdges(Net):
+        extras = ("edge",)
+
+        def with_extras(self, pixels_BHWC):
+            return self(pixels_BHWC), {"edge": pixels_BHWC[..., 0][:, None].astype(np.float32) / 100 - 1}
+
+    logits, extras = Views(WithEdges(), SIDES, "flip").with_extras(pixels)
+    np.testing.assert_allclose(logits, Views(Net(), SIDES, "flip")(pixels), atol=1e-6)
+    np.testing.assert_allclose(extras["edge"], pixels[..., 0][:, None] / 100 - 1, atol=1e-4)  # the same from both sides
+    assert Views(Net(), SIDES, "flip").extras == ()

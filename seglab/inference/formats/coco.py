@@ -1,7 +1,7 @@
 """Annotations in COCO's format: one file for all photos, which pycocotools reads.
 
 Origin: https://cocodataset.org/#format-data. Beyond it, annotations have a ``score`` (as COCO's results do) and, where
-people are told apart, the number of the ``person``.
+people are told apart, the number of the ``person_id``.
 """
 
 import json
@@ -76,7 +76,7 @@ def _annotation(region: Region, segmentation: Any) -> dict[str, Any]:
         "iscrowd": 0,
         "score": region.confidence,
     }
-    return annotation if region.person is None else {**annotation, "person": region.person}
+    return annotation if region.person is None else {**annotation, "person_id": region.person}
 
 
 def _polygons(region: Region) -> list[list[int]]:
