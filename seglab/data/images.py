@@ -35,6 +35,7 @@ __all__ = [
     "encode_picture",
     "encode_png",
     "encode_webp",
+    "photo_from_pillow",
     "read_labels",
     "read_mode",
     "read_photo",
@@ -115,6 +116,22 @@ def read_photo(
         image = _to_rgb(picture)
     exif = picture.upright_exif() if keep_exif else None
     return Photo(_turned(image, picture.orientation), _rgb_profile(picture), _dpi(picture), exif, tuple(picture.notes))
+
+
+def photo_from_pillow(pil: Image.Image) -> Photo:
+    """Bring a picture of Pillow's to 8-bit RGB as :func:`read_photo` does, orientation applied; it is left as it is.
+
+    Of an animation the frame is taken that it is at.
+
+    Raises:
+        ImageError: If its pixels are missing or broken, or of a mode that is not supported.
+    """
+    try:
+        picture = Picture(b"", "Pillow", pil.copy())
+    except Exception as error:
+        raise ImageError("cannot be decoded") from error
+    image = _turned(_to_rgb(picture), picture.orientation)
+    return Photo(image, _rgb_profile(picture), _dpi(picture), notes=tuple(picture.notes))
 
 
 def read_size(path: Path) -> tuple[int, int]:

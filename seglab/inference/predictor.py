@@ -3,20 +3,24 @@
 Shapes: B batch, K classes, H W model grid, h w photo.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seglab.data.geometry import Placement
 from seglab.engines.pixels import Pixels
-from seglab.errors import DataError
+from seglab.errors import DataError, UsageError
 from seglab.inference.fidelity import SEGLAB, Road
 from seglab.tasks import Task
 
 if TYPE_CHECKING:
+    from seglab.data.images import ImageError
     from seglab.engines import Engine
+    from seglab.inference.answering import ImageLike
+    from seglab.inference.result import Result
+    from seglab.inference.tiling import Tiling
     from seglab.models.bundle import BundleConfig
 
 __all__ = ["Predictor"]
@@ -26,7 +30,14 @@ Float32 = NDArray[np.float32]
 
 
 class Predictor:
-    """A network and everything that its weights need to be used rightly.
+    """A network and everything that its weights need to be used rightly: called with a photo, it answers.
+
+    ::
+
+        predictor = seglab.load("runs/person")
+        result = predictor("photo.jpg")                    # or bytes, a NumPy array, a Pillow image
+        for result in predictor.batch(folder.glob("*.jpg")):   # lazily: read ahead, never all at once
+            ...
 
     The stages are public so that a pipeline can run them in different threads: :meth:`fit` each photo, :meth:`run` a
     batch, un-fit each photo. :meth:`logits`, :meth:`labels` and :meth:`alpha` do all of it for photos at hand, and give
@@ -56,6 +67,71 @@ class Predictor:
         self.batch_size = batch_size
         self.road = road
         self.about = about
+        self._tiling: Tiling | None = None
+
+    def __call__(self, image: "ImageLike") -> "Result":
+        """Answer one photo.
+
+        Args:
+            image: A file's name or content, uint8 pixels (HWC in RGB order, RGBA, or HW), or a Pillow image. Files and
+                Pillow images are turned as displayed.
+
+        Raises:
+            ImageError: If the photo cannot be read.
+            UsageError: If it is of no such form.
+        """
+        (result,) = self.batch([image], workers=0)
+        return result
+
+    @overload
+    def batch(
+        self, images: "Iterable[ImageLike]", *, on_error: Literal["raise"] = "raise", workers: int | None = None
+    ) -> "Iterator[Result]": ...
+    @overload
+    def batch(
+        self, images: "Iterable[ImageLike]", *, on_error: Literal["yield"], workers: int | None = None
+    ) -> "Iterator[Result | ImageError]": ...
+    def batch(
+        self, images: "Iterable[ImageLike]", *, on_error: str = "raise", workers: int | None = None
+    ) -> "Iterator[Result] | Iterator[Result | ImageError]":
+        """Answer many photos, in order, as they are asked for; memory holds a few at a time, however many there are.
+
+        Args:
+            images: Photos in any forms, see :meth:`__call__`; of any sizes.
+            on_error: ``raise`` the error of the first photo that cannot be read, once those before it are answered, or
+                ``yield`` errors in the places of their results and go on.
+            workers: Threads that read ahead; chosen by the number of CPUs by default.
+
+        Raises:
+            ImageError: If a photo cannot be read.
+            UsageError: If one is of no such form, or ``on_error`` means nothing.
+        """
+        if on_error not in ("raise", "yield"):
+            raise UsageError(f"`on_error` is `{on_error}`", "`raise` or `yield`")
+        from seglab.inference.answering import answers
+
+        return answers(self, images, skip=on_error == "yield", workers=workers)
+
+    @property
+    def tiling(self) -> "Tiling":
+        """Whether and how large photos are cut when this is called; whole by default."""
+        from seglab.inference.tiling import WHOLE_PHOTOS
+
+        return self._tiling or WHOLE_PHOTOS
+
+    def with_tiling(self, tiling: "Tiling") -> "Predictor":
+        """Return the same predictor, which cuts photos so.
+
+        Raises:
+            UsageError: If the code of an original is followed, none of which cuts photos.
+        """
+        from seglab.inference.tiling import WHOLE_PHOTOS
+
+        if tiling != WHOLE_PHOTOS and self.road is not SEGLAB:
+            raise UsageError("`--tile` cuts photos, which the code of no original does", "leave out one of the two")
+        same = Predictor(self.engine, self.config, batch_size=self.batch_size, road=self.road, about=self.about)
+        same._tiling = tiling
+        return same
 
     @property
     def task(self) -> Task:
