@@ -153,3 +153,29 @@ def test_what_torchrun_says_of_itself(monkeypatch):
     with pytest.raises(UsageError, match="`TORCHELASTIC_RESTART_COUNT=two`"):
         was_restarted()
     assert issubclass(UsageError, SeglabError)
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "losses", "expected"),
+    [
+        ("pgn", {"blocks": [1, 1, 1, 1], "width": 4}, {"cross_entropy": 1.0}, "edge"),
+        ("pgn", {"blocks": [1, 1, 1, 1], "width": 4}, {"cross_entropy": 1.0, "edge": 1.0}, ""),
+        ("u2netp", {}, {"cross_entropy": 1.0, "boundary": 1.0}, ""),
+        ("unet-light", {"width": 4}, {"lovasz": 1.0}, ""),
+    ],
+)
+def test_parameters_that_no_loss_sees_are_known(model, arguments, losses, expected):
+    """DistributedDataParallel would wait for their gradients for ever."""
+    from seglab.config import Preprocess, TrainConfig
+    from seglab.models.zoo import build
+    from seglab.training.learner import Learner
+
+    config = TrainConfig(model=model, size=32, losses=losses, output_weights=(1.0, 0.0))
+    network = build(model, team_member.NUM_CLASSES, **arguments)
+    learner = Learner(network, config, Preprocess(size_hw=(32, 32)), torch.device("cpu"))
+    learner.step(team_member.batch_of(2, 0), rate=0.0, seed=0, decay=0.0)
+    without = {name for name, parameter in network.named_parameters() if parameter.grad is None}
+    unused = {id(parameter) for parameter in learner._unused()}
+    assert {name for name, parameter in network.named_parameters() if id(parameter) in unused} == without
+    assert all(expected in name for name in without)
+    assert bool(without) is bool(expected)
