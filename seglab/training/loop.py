@@ -147,13 +147,9 @@ def _check_logger(logger: str) -> None:
 
 
 def _refuse_team(settings: RunSettings, team: Team) -> None:
-    """Make sure that all processes do the same, and that it can be done by several."""
-    config = settings.config
-    if team.size > 1 and config.trainer == "adversarial":
-        error = UsageError("the adversarial trainer trains in one process", "start it without torchrun")
-        raise team.everywhere(error)
+    """Make sure that all processes do the same."""
     own = {"the data": settings.digest, "the time limit": settings.time_limit_s, "the task": dict(settings.task)}
-    team.check_same({f"`{name}`": value for name, value in config.to_dict().items()} | own)
+    team.check_same({f"`{name}`": value for name, value in settings.config.to_dict().items()} | own)
 
 
 def _is_our_restart(run_dir: Path, launch: str) -> bool:

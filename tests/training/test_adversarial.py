@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,10 +18,13 @@ from seglab.models.pix2pix import Discriminator, soft_mask
 from seglab.models.zoo import build
 from seglab.tasks import Task
 from seglab.training.adversarial import AdversarialLearner, discriminator_rate, make_learner
+from seglab.training.distributed import ALONE
 from seglab.training.learner import Learner, NonFiniteError
 from seglab.training.loop import train
 from seglab.training.recipe import configure, load_recipe
 from seglab.training.schedule import learning_rate
+from tests.training import adversarial_member
+from tests.training.test_distributed import torchrun
 from tests.training.test_loop import Watcher, assert_same, crash, final_state, lines, send, without_times
 
 CPU = torch.device("cpu")
@@ -315,3 +320,24 @@ def test_it_learns(make_dataset, gan, cpu, tmp_path):
     records = lines(tmp_path / "run")
     assert records[-1]["train"]["l1"] < records[0]["train"]["l1"] / 2.5
     assert records[-1]["val"]["miou"] > 0.7
+
+
+@pytest.fixture(scope="module")
+def members(tmp_path_factory):
+    """What two processes that torchrun started have learned."""
+    folder = tmp_path_factory.mktemp("team")
+    script = Path(__file__).parent / "adversarial_member.py"
+    done = torchrun([script, folder], environment={"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", list(adversarial_member.KINDS))
+def test_two_processes_learn_what_one_learns_from_both_batches(members, kind):
+    alone = adversarial_member.learn(ALONE, kind)
+    first, second = (member[kind] for member in members)
+    assert first == second, "all processes have the same weights and losses"
+    assert first["means"] == pytest.approx(alone["means"], rel=1e-4)
+    for name in ("generator", "discriminator"):
+        np.testing.assert_allclose(first[name], alone[name], rtol=1e-4, atol=2e-6)
