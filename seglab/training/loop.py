@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from seglab.config import TrainConfig
 from seglab.data.manifest import Dataset
@@ -115,11 +116,7 @@ def train(
         with team.together():
             if team.is_first:
                 run = stack.enter_context(claim_run(run_dir, resume=resume or _is_our_restart(run_dir, launch)))
-                began = has_run(run_dir)
-                if began:
-                    for change in _refuse_changes(run_dir, read_settings(run_dir), settings):
-                        watcher.note(f"continuing otherwise than before: {change}")
-                state = run.load_state()
+                state, began = _find_state(run, settings, watcher)
         state = team.share_state(state)
         if state is not None and state["course"]["stopped"]:
             course = Course(**state["course"])
@@ -137,6 +134,20 @@ def train(
         except SeglabError as error:
             on_end(session.result(error))
             raise
+
+
+def _find_state(run: RunDir, settings: RunSettings, watcher: Watcher) -> tuple[dict[str, Any] | None, bool]:
+    """Return the state to continue from, if one was saved, and whether the run began before.
+
+    Raises:
+        UsageError: If it began as something else.
+        DataError: If the data is another, or the state is damaged.
+    """
+    began = has_run(run.path)
+    if began:
+        for change in _refuse_changes(run.path, read_settings(run.path), settings):
+            watcher.note(f"continuing otherwise than before: {change}")
+    return run.load_state(), began
 
 
 def _check_logger(logger: str) -> None:
