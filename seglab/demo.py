@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 __all__ = ["CONFIG", "Demo", "demo"]
 
 CONFIG: Final = TrainConfig(
-    model="unet-light", size=128, epochs=16, batch_size=8, lr=4e-3, ema=0.98, augment=Strengths.uniform(0.5), val_every=16
+    model="unet-light",
+    size=128,
+    epochs=16,
+    batch_size=8,
+    lr=4e-3,
+    ema=0.98,
+    augment=Strengths.uniform(0.5),
+    val_every=16,
 )
 """How the toy is trained: half a minute on two CPU cores."""
 

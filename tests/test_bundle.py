@@ -105,9 +105,8 @@ def test_every_save_has_its_own_id_and_removes_the_graph(bundle_dir: Path) -> No
 def test_the_weights_header_is_the_truth(bundle_dir: Path) -> None:
     config = read_config(bundle_dir)
     assert json.loads((bundle_dir / "config.json").read_text()) == config.to_dict()
-    (bundle_dir / "config.json").write_text("{}")
-    assert read_config(bundle_dir) == config
     (bundle_dir / "config.json").unlink()
+    assert read_config(bundle_dir) == config
     assert load_network(bundle_dir, CPU)[1] == config
 
 
@@ -133,7 +132,7 @@ def test_headers_of_every_length_are_read(tmp_path: Path) -> None:
     assert len(lengths) == 32  # All that padding to 8 bytes allows, 0x80 (the first byte of a pickle) among them.
 
 
-STEPS = ("replace weights", "sync", "remove graph", "replace config", "done")
+STEPS = ("remove copy", "replace weights", "sync", "remove graph", "replace config", "done")
 
 
 @pytest.mark.parametrize("killed_before", STEPS)
@@ -161,7 +160,12 @@ def test_a_kill_between_any_two_steps_leaves_a_whole_bundle(
 
         monkeypatch.setattr(Path, "replace", replace_file)
         monkeypatch.setattr(bundle, "sync_dir", dying("sync", bundle.sync_dir))
-        monkeypatch.setattr(Path, "unlink", dying("remove graph", Path.unlink))
+        remove = Path.unlink
+
+        def unlink(path: Path, missing_ok: bool = False) -> None:
+            dying("remove graph" if path.suffix == ".onnx" else "remove copy", remove)(path, missing_ok)
+
+        monkeypatch.setattr(Path, "unlink", unlink)
         save_bundle(bundle_dir, replace(CONFIG, training={"epochs": 3}), new_weights)
         os._exit(0)
 
@@ -177,7 +181,7 @@ def test_a_kill_between_any_two_steps_leaves_a_whole_bundle(
     assert status == (0 if killed_before == "done" else 9)
 
     loaded, config = load_network(bundle_dir, CPU)
-    is_old = killed_before == "replace weights"
+    is_old = killed_before in ("remove copy", "replace weights")
     expected = network(0 if is_old else 1).state_dict()
     assert config.training == {"epochs": 2 if is_old else 3}
     assert (config.save_id == old.save_id) == is_old
@@ -531,3 +535,28 @@ def test_a_graph_that_does_not_say_its_kind(bundle_dir: Path, text: str) -> None
     path = bundle_dir / "model.onnx"
     with pytest.raises(DataError, match="is damaged"):
         parse_config(path, {"seglab": json.dumps(CONFIG.to_dict()), "seglab.export": text})
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: text.replace('"size_hw"', '"size_wh"'),
+        lambda text: text[: len(text) // 2],
+        lambda text: "",
+        lambda text: "[]",
+        lambda text: text.replace('"format": 1', '"format": 99'),
+    ],
+)
+def test_a_copy_that_says_something_else_is_refused(tmp_path, spoil):
+    saved = save_bundle(tmp_path, CONFIG, network().state_dict())
+    path = tmp_path / "config.json"
+    path.write_text(spoil(path.read_text()))
+    with pytest.raises(DataError, match=r"config\.json"):
+        read_config(tmp_path)
+    path.unlink()
+    assert read_config(tmp_path) == saved
+
+
+def test_weights_can_be_read_by_whoever_reads_the_rest(tmp_path):
+    save_bundle(tmp_path, CONFIG, network().state_dict())
+    assert len({path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}) == 1

@@ -320,7 +320,8 @@ def _open_heic(stream: BinaryIO) -> Image.Image:
         from pillow_heif import HeifImageFile
     except ImportError:
         raise MissingExtraError('is HEIC, which needs an extra: `pip install "seglab[heic]"`') from None
-    picture: Image.Image = HeifImageFile(stream)
+    opener: Any = HeifImageFile
+    picture: Image.Image = opener(stream)
     return picture
 
 

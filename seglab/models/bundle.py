@@ -156,7 +156,28 @@ def read_config(path: Path) -> BundleConfig:
         return checkpoint_config(source)
     if source.suffix.lower() == ".onnx":
         return parse_config(source, graph_metadata(source, read_graph(source)))
-    return parse_config(source, read_safetensors_metadata(source))
+    metadata = read_safetensors_metadata(source)
+    config = parse_config(source, metadata)
+    if path.is_dir():
+        _check_copy(path / CONFIG_NAME, json.loads(metadata[METADATA_KEY]))
+    return config
+
+
+def _check_copy(path: Path, truth: Any) -> None:
+    """Refuse a copy of the configuration that says something else than the weights: nobody knows what was meant."""
+    try:
+        values = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, RecursionError):
+        values = None
+    if isinstance(values, dict) and isinstance(values.get("format"), int) and values["format"] > FORMAT:
+        BundleConfig.from_dict(values, where=str(path))  # says that it is of a newer seglab
+    if values != truth:
+        raise DataError(
+            f"`{path}` is not the configuration of the weights beside it: it was edited or damaged",
+            f"delete it: `{WEIGHTS_NAME}` carries its own; other settings take another training or import",
+        )
 
 
 def parse_config(path: Path, metadata: Mapping[str, str], *, any_profile: bool = False) -> BundleConfig:
@@ -234,6 +255,8 @@ def save_bundle(dir: Path, config: BundleConfig, state_dict: "Mapping[str, Tenso
         dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot make folder `{dir}`: {error.strerror or error}") from error
+    # The copy goes first, so that a kill leaves none rather than one of other weights.
+    (dir / CONFIG_NAME).unlink(missing_ok=True)
     save_tensors(dir / WEIGHTS_NAME, state_dict, {"format": "pt", METADATA_KEY: text})
     sync_dir(dir)
     (dir / GRAPH_NAME).unlink(missing_ok=True)

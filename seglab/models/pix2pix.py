@@ -258,7 +258,7 @@ class Judge(nn.Module):
 
 
 def _least_side(strides: Sequence[int]) -> int:
-    """Return the side of the smallest picture that 4x4 convolutions of some strides leave enough of for the last one."""
+    """Return the side of the smallest picture of which 4x4 convolutions of some strides leave enough for the last."""
     side = _HEAD_SIDE
     for stride in reversed(strides):
         side = side + 1 if stride == 1 else side * stride

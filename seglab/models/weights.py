@@ -63,7 +63,10 @@ def save_tensors(path: Path, state_dict: Mapping[str, Tensor], metadata: Mapping
         seen.add(storage)
     with replacing(path) as temporary_path:
         try:
+            temporary_path.touch()  # safetensors makes its files for their owner alone
+            mode = temporary_path.stat().st_mode
             save_file(tensors, temporary_path, dict(metadata))
+            temporary_path.chmod(mode)
         except SafetensorError as error:
             raise OSError(str(error)) from error
 

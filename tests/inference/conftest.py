@@ -35,7 +35,7 @@ class ColourEngine:
     on_call: Callable[[int], None] = lambda count: None
     name: str = "colours"
     reason: str = "a fake"
-    device: Device = Device("cpu", None, "a fake too")
+    device: Device = field(default_factory=lambda: Device("cpu", None, "a fake too"))
     precision: str = "fp32"
     notes: list[str] = field(default_factory=lambda: ["a word at the end"])
 

@@ -218,7 +218,10 @@ PUBLISHED = {
 
 @pytest.mark.parametrize(
     "name",
-    [*(pytest.param(name, marks=pytest.mark.exhaustive) for name in PUBLISHED if "pspnet" not in name), "pspnet-resnet18"],
+    [
+        *(pytest.param(name, marks=pytest.mark.exhaustive) for name in PUBLISHED if "pspnet" not in name),
+        "pspnet-resnet18",
+    ],
 )
 def test_every_kind_of_encoder_takes_its_published_weights(name, tmp_path, capfd):
     torch.manual_seed(0)

@@ -105,11 +105,11 @@ def part(batch, rank, size):
 CONFIGS = {
     "cross_entropy and dice": {},
     "all": {
-        "losses": {name: 1.0 for name in ("cross_entropy", "focal", "bce", "dice", "lovasz", "boundary", "tversky")},
+        "losses": dict.fromkeys(("cross_entropy", "focal", "bce", "dice", "lovasz", "boundary", "tversky"), 1.0),
         "class_weights": (1.0, 3.0, 0.5),
         "optimizer": "sgd",
         "lr": 0.1,
-    },  # fmt: skip
+    },
     "accumulated": {"accumulate": 2, "clip": 0.05},
 }
 
