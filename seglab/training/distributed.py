@@ -9,8 +9,8 @@ import inspect
 import io
 import json
 import os
+import platform
 import signal
-import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from datetime import timedelta
@@ -351,7 +351,7 @@ def launch_name() -> str:
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return ""
     name = os.environ["TORCHELASTIC_RUN_ID"]
-    return f"{socket.gethostname()}:{os.getppid()}" if name in ("", "none") else name
+    return f"{platform.node()}:{os.getppid()}" if name in ("", "none") else name
 
 
 def was_restarted() -> bool:

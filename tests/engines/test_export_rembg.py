@@ -113,7 +113,10 @@ def test_what_is_inside_equals_another_librarys_steps() -> None:
         powers = np.exp(scaled(logits_KHW, (320, 320)).astype(np.float64))
         alpha = RembgMask(_Main(network), preprocess, [1, 3])(torch.from_numpy(image))[0, 0].numpy()
     expected = (powers[1] + powers[3]) / powers.sum(axis=0)
-    assert np.sort(np.abs(alpha - expected).ravel())[-3] < 2e-4
+    # The least and the greatest value are pinned to 0 and 1, wherever they stand; equal ones may stand side by side.
+    pinned = (alpha == 0) | (alpha == 1)
+    assert 1 <= np.count_nonzero(pinned) <= 4
+    assert np.abs(alpha - expected)[~pinned].max() < 2e-4
 
 
 def scaled(image_CHW: NDArray[np.floating], size_hw: tuple[int, int]) -> Mask:

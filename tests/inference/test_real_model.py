@@ -138,4 +138,4 @@ def test_every_form_tile_and_instance_on_the_cpu_without_torch(program: Program,
     values = json.loads((tmp_path / "seglab-masks/annotations.json").read_text())
     (annotation,) = values["annotations"]
     assert abs(annotation["area"] - 40 * 50) < 150
-    assert annotation["person"] == 1
+    assert annotation["person_id"] == 1
