@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from seglab.engines.pixels import Pixels
 
-__all__ = ["ENGINES", "PRECISIONS", "Engine", "EngineChoice", "open_engine"]
+__all__ = ["ENGINES", "PRECISIONS", "Engine", "EngineChoice", "num_callers", "open_engine"]
 
 ENGINES: Final = ("auto", "onnxruntime", "torch", "openvino")
 """What ``--engine`` takes."""
@@ -63,6 +63,10 @@ class EngineChoice:
     """Whether torch compiles the network, which takes a minute or two and pays on long runs."""
     threads: int | None = None
     """CPU threads; all usable ones by default."""
+    callers: int = 1
+    """How many threads will call the engine at once. On the CPU a graph in ONNX Runtime then gives each call its share
+    of the threads, which for small batches gives more than all threads one call after the other do; see
+    :func:`num_callers`."""
     bn: str = "running"
     """``batch`` normalises by the statistics of the picture at hand, only in torch: see
     :func:`seglab.models.faithful.use_batch_statistics`."""
@@ -131,6 +135,12 @@ def open_engine(path: Path, device: Device, engine: str | EngineChoice = "auto")
         return _open_torch(path, device, choice, error.message)
 
 
+def num_callers(engine: Engine) -> int:
+    """Return how many threads an engine expects to be called by at once."""
+    callers: int = getattr(engine, "callers", 1)
+    return callers
+
+
 def _is_graph_alone(path: Path) -> bool:
     if path.is_dir():
         return (path / GRAPH_NAME).exists() and not (path / WEIGHTS_NAME).exists()
@@ -154,7 +164,9 @@ def _open_graph(path: Path, device: Device, choice: EngineChoice, reason: str) -
     else:
         from seglab.engines.onnxruntime import OnnxRuntimeEngine
 
-        engine = OnnxRuntimeEngine(graph_path, data, config.preprocess, device, threads=threads, reason=reason)
+        engine = OnnxRuntimeEngine(
+            graph_path, data, config.preprocess, device, threads=threads, callers=choice.callers, reason=reason
+        )
     return engine, config
 
 

@@ -28,6 +28,7 @@ class OnnxRuntimeEngine:
         device: The CPU, or a GPU for which ONNX Runtime has a provider. Where it has none, the CPU is taken and
             :attr:`reason` says so, unless the user asked for the device.
         threads: Threads within an operator; all usable CPUs by default.
+        callers: How many threads will call this at once, each with its share of the others; heeded on the CPU.
         reason: Why this engine was chosen.
 
     Raises:
@@ -43,6 +44,7 @@ class OnnxRuntimeEngine:
         device: Device,
         *,
         threads: int | None = None,
+        callers: int = 1,
         reason: str = "",
     ) -> None:
         self.name = "onnxruntime"
@@ -50,7 +52,9 @@ class OnnxRuntimeEngine:
         self.notes: list[str] = []
         self._path = path
         self._normalise = Normaliser(preprocess)
-        threads = threads or num_threads()
+        self.callers = callers if device.kind == "cpu" else 1
+        # A call computes in its own thread, and the threads of the session help all calls.
+        threads = max(1, (threads or num_threads()) // self.callers)
         try:
             self._session = _open_on(device, path, data, threads)
         except DeviceError as error:

@@ -37,8 +37,8 @@ def render(photo: Photo, alpha: Uint8, look: Look, suffix: str = ".png") -> Uint
     background = look.background
     if background is None:
         if suffix.lower() not in FORMATS["jpg"]:
-            rgba: Any = cv2.merge([*cv2.split(picture), shown])
-            return np.asarray(rgba)
+            rgba: Any = cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA)
+            return np.asarray(cv2.insertChannel(shown, rgba, 3))
         background = WHITE
     return _over(picture, shown, background.under(photo.image, alpha, frame))
 

@@ -1,7 +1,7 @@
 """What predict and cutout have in common before the first photo is read: what to do, with which model, and where to."""
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from seglab.device import Device
 from seglab.engines import EngineChoice
 from seglab.errors import UsageError
 from seglab.inference.fidelity import SEGLAB
-from seglab.inference.flow import Finish, Outcome, Run, run
+from seglab.inference.flow import Finish, Outcome, Run, callers_for, run
 from seglab.inference.gathering import Gathering
 from seglab.inference.ledger import Ledger, digest, input_key
 from seglab.inference.model import Model
@@ -132,7 +132,7 @@ class Errand:
         predictor = None
         outcomes: Generator[Outcome, None, None] = (item for item in plan.finished)
         if plan.jobs:
-            predictor = self.model.open(device, engine=terms.engine, batch_size=terms.batch_size)
+            predictor = self.model.open(device, engine=self._choice(device, plan), batch_size=terms.batch_size)
             if terms.tiling != WHOLE_PHOTOS and predictor.road is not SEGLAB:
                 raise UsageError("`--tile` cuts photos, which the code of no original does", "leave out one of the two")
             finish = finisher(predictor)
@@ -147,6 +147,11 @@ class Errand:
             gathering.open(None if terms.shard == WHOLE else {input_key(job) for job in self.plan.jobs})
             outcomes = _gathering(outcomes, gathering)
         return Run(plan, predictor, outcomes)
+
+    def _choice(self, device: Device, plan: Plan) -> EngineChoice:
+        engine, size = self.terms.engine, self.terms.batch_size
+        choice = EngineChoice(engine) if isinstance(engine, str) else engine
+        return replace(choice, callers=callers_for(device, len(plan.jobs), size))
 
 
 def _without_finished(plan: Plan, ledger: Ledger, gathered: Gathering | None) -> Plan:

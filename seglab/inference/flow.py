@@ -1,5 +1,8 @@
 """The road that predict and cutout share: read and fit ahead > batch > engine > finish and write behind.
 
+Where there are many photos and few CPUs, the network included, each CPU takes photos from end to end instead: then
+nobody waits for anybody.
+
 Failures travel as values. The order of results is the order of inputs, and no more photos are in memory than the
 workers need, however many there are.
 """
@@ -8,14 +11,15 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seglab.data.geometry import Placement
 from seglab.data.images import MAX_PIXELS, ImageError, MissingExtraError, Photo, read_photo
-from seglab.device import num_threads
+from seglab.device import Device, num_threads
+from seglab.engines import num_callers
 from seglab.errors import DataError
 from seglab.inference.inputs import Failure
 from seglab.inference.ledger import Ledger, Stamp, make_dir, stamp
@@ -24,7 +28,12 @@ from seglab.inference.predictor import Predictor
 from seglab.inference.tiling import WHOLE_PHOTOS, Fitted, Tiling, answer
 from seglab.pipeline import ahead
 
-__all__ = ["Answer", "Done", "Outcome", "Run", "run", "workers_for"]
+__all__ = ["Answer", "Done", "Outcome", "Run", "callers_for", "run", "workers_for"]
+
+MAX_CALLERS: Final = 8
+"""The most photos that are worked on from end to end at once."""
+PHOTOS_EACH: Final = 4
+"""Photos that a thread must have to itself at least, so that it does not matter who has the last one."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,18 @@ def workers_for(num_cpus: int | None = None) -> int:
     return 0 if cpus == 1 else min(4, max(1, cpus // 4))
 
 
+def callers_for(device: Device, num_photos: int, batch_size: int, num_cpus: int | None = None) -> int:
+    """Return how many threads take photos from end to end; 1 if the network has all CPUs for each photo.
+
+    A network computes more on one CPU for each of two photos than on two CPUs for one: a sixth more, measured with
+    U2NETP in ONNX Runtime; and what surrounds it has the other CPU meanwhile. But a single photo takes longer, and so
+    do the last ones. With many CPUs that would be too many photos in memory.
+    """
+    cpus = num_threads() if num_cpus is None else num_cpus
+    fits = device.kind == "cpu" and batch_size == 1 and cpus <= MAX_CALLERS and num_photos >= PHOTOS_EACH * cpus
+    return cpus if fits else 1
+
+
 def run(
     plan: Plan,
     predictor: Predictor,
@@ -109,13 +130,17 @@ def run(
         max_pixels: Larger photos fail before they are decoded; :data:`MAX_PIXELS` by default.
         tiling: Whether large photos are cut.
         keep_exif: Whether photos keep their EXIF block.
-        workers: Threads for each end of the road; chosen by the number of CPUs by default.
+        workers: Threads for each end of the road; chosen by the number of CPUs by default. Without a number, an engine
+            that expects several callers gets as many, each with photos of its own.
 
     Raises:
         DataError: If outputs cannot be written, or the model is broken. What is finished by then stays.
     """
-    count = workers_for() if workers is None else workers
     reading = _Reading(predictor, max_pixels or MAX_PIXELS, tiling, keep_exif)
+    if workers is None and num_callers(predictor.engine) > 1:
+        yield from _end_to_end(plan, reading, finish, ledger)
+        return
+    count = workers_for() if workers is None else workers
     read = ahead(lambda item: _read(item, reading), plan.items, workers=count)
     answered = _answered(read, predictor)
     yield from ahead(lambda item: _finished(item, finish, ledger), answered, workers=count)
@@ -127,6 +152,22 @@ class _Reading:
     max_pixels: int
     tiling: Tiling
     keep_exif: bool
+
+
+def _end_to_end(plan: Plan, how: _Reading, finish: Finish, ledger: Ledger) -> Iterator[Outcome]:
+    """Let each thread read, answer and write photos of its own."""
+    import cv2
+
+    def work(item: Job | Skipped | Failure) -> Outcome:
+        (answered,) = _batch([_read(item, how)], how.predictor)
+        return _finished(answered, finish, ledger)
+
+    num_threads_before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield from ahead(work, plan.items, workers=num_callers(how.predictor.engine))
+    finally:
+        cv2.setNumThreads(num_threads_before)
 
 
 def _read(item: Job | Skipped | Failure, how: _Reading) -> _Read | Skipped | Failure:

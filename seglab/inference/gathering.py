@@ -11,15 +11,17 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from seglab.errors import DataError
 from seglab.files import append_line, replacing
-from seglab.inference.labelled import Labelled
 from seglab.inference.ledger import input_key
 from seglab.inference.plan import Job, part_name
 from seglab.shards import WHOLE, Shard
 from seglab.tasks import Task
+
+if TYPE_CHECKING:
+    from seglab.inference.labelled import Labelled
 
 __all__ = ["SPOOL_NAME", "Gathered", "Gathering"]
 
@@ -32,7 +34,7 @@ class Gathered:
 
     name: str
     """Of the file."""
-    record: Callable[[Labelled, str], Any]
+    record: "Callable[[Labelled, str], Any]"
     """Returns what the file needs of one photo, of a given name, as plain JSON values."""
     assemble: Callable[[Path, Task, Callable[[], Iterable[Any]]], None]
     """Writes the file in one step."""
@@ -91,7 +93,7 @@ class Gathering:
                 file.write(_raw(line))
         self._lines = lines
 
-    def add(self, job: Job, labelled: Labelled) -> None:
+    def add(self, job: Job, labelled: "Labelled") -> None:
         """Note a photo's answer."""
         name = _text(job.place)
         head = {"input": input_key(job), "place": name, "settings": self._settings}

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seglab.data.images import resize_image
+from seglab.engines import num_callers
 from seglab.errors import DataError, SeglabError, unknown
 from seglab.inference.manner import VIEWS
 from seglab.tasks import Task
@@ -54,6 +55,7 @@ class Views:
         self._scales = SCALES if views == "multiscale" else (1.0,)
         self.name, self.reason, self.device = engine.name, f"{engine.reason}, {views}", engine.device
         self.precision, self.notes = engine.precision, engine.notes
+        self.callers = num_callers(engine)
         self.extras: tuple[str, ...] = getattr(engine, "extras", ())
         """Names of what :meth:`with_extras` gives, as the engine's."""
 
