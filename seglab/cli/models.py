@@ -222,8 +222,10 @@ def _network_lines(found: "Description") -> list[tuple[str, str]]:
     if row is not None:
         lines += [
             ("network", f"{row.name}: {row.description}"),
-            ("code", f"{row.code_licence}; commercial use: {'yes' if row.commercial else 'no'}"),
+            ("code", f"{row.code_licence}; commercial use of the code: {'yes' if row.commercial else 'no'}"),
         ]
+    if found.config is not None and found.config.published and found.weights is None:
+        lines.append(("licence", "of the weights: the file does not say; ask where it was published (`seglab fetch`)"))
     if found.kind == "network" and row is not None:
         if row.params is not None and row.gflop is not None:
             lines.append(("size", f"{row.params / 1e6:.2f} M parameters, {_number(row.gflop)} GFLOP at {row.size} px"))
