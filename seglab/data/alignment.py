@@ -24,8 +24,12 @@ __all__ = ["Alignment", "align", "fit_labels", "fit_photo", "turn_upright"]
 ASPECT_TOLERANCE: Final = 0.01
 """Largest relative difference of the aspect ratios of a photo and a mask that show the same."""
 
-_LEAST_SHARE: Final = 0.005
-"""Outer taps under this are not worth the time."""
+_LEAST_SHARE: Final = 0.06
+"""Outer taps under this, for photos that shrink less than 1.31 times, are not worth the time.
+
+On photos shrunk 1.30 by 1.95 times, leaving them out changes the distance from area averages by nothing (45.4 dB) and
+from Pillow's bilinear by 2.3 dB (49.4 to 47.1), and brings the outcome nearer to bicubic and Lanczos by 0.8 dB.
+"""
 
 _TURNS: Final[Mapping[int, Callable[[NDArray[Any]], NDArray[Any]]]] = {
     5: lambda pixels: pixels.T,

@@ -171,9 +171,8 @@ class _Photo:
 
 
 def _read(path: Path, max_side: int | None, grid: Preprocess | None) -> _Photo:
-    data = read_file(path)
-    header = open_picture(data)
-    photo = read_photo(data, wanted_hw=wanted_size(header.size_hw, max_side, grid))
+    header = open_picture(read_file(path))
+    photo = read_photo(header, wanted_hw=wanted_size(header.size_hw, max_side, grid))
     plain = (
         header.format in ("JPEG", "PNG")
         and header.mode == header.rawmode == "RGB"

@@ -55,6 +55,10 @@ def fingerprint(image: NDArray[np.uint8]) -> Fingerprint | None:
     Args:
         image: HWC uint8 RGB of any size and shape.
     """
+    height, width = image.shape[:2]
+    if min(height, width) > 8 * _SIDE and height % 2 == width % 2 == 0:  # fours of pixels: sooner than all in grey
+        halved: Any = cv2.resize(image, (width // 2, height // 2), interpolation=cv2.INTER_LINEAR)
+        image = halved
     grey: Any = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     small: Any = resize_image(grey, (_SIDE, _SIDE)).astype(np.float32)
     if small.std() < _MIN_CONTRAST:

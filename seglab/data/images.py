@@ -89,7 +89,7 @@ class Photo:
 
 
 def read_photo(
-    source: Path | bytes,
+    source: Path | bytes | Picture,
     *,
     max_pixels: int = MAX_PIXELS,
     wanted_hw: tuple[int, int] | None = None,
@@ -101,7 +101,7 @@ def read_photo(
     animations and multi-page files the first picture is taken.
 
     Args:
-        source: A file, or its content.
+        source: A file, its content, or the picture that :func:`~seglab.data.decoding.open_picture` made of it.
         max_pixels: Most pixels to decode; compared with the header before any pixel is touched.
         wanted_hw: The size that the photo will be shrunk to. A JPEG of twice that and more is decoded to a half, a
             quarter or an eighth of its sides, as long as that is larger than wanted.
@@ -110,7 +110,7 @@ def read_photo(
     Raises:
         ImageError: With the reason in a few words.
     """
-    picture = _open(source, max_pixels)
+    picture = source if isinstance(source, Picture) else _open(source, max_pixels)
     image = _fast_rgb(picture, wanted_hw)
     if image is None:
         image = _to_rgb(picture)

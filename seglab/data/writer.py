@@ -88,6 +88,7 @@ class DatasetWriter:
         self._staged = StagedDir(dir, lambda there: _refuse_other_content(there, force), reusable=reusable)
         self._build_dir = self._staged.build_dir
         self._samples: dict[str, Sample] = {}
+        self._num_bytes: dict[str, int] = {}
         self._guard = threading.Lock()
         self._resume = resume
         self._journal: Journal | None = None
@@ -147,10 +148,7 @@ class DatasetWriter:
             image_digest = self._write_image(sample, image)
             maps = [labels] if people is None else [labels, people]
             (self._build_dir / sample.paths[-1]).parent.mkdir(exist_ok=True)
-            digests = [
-                _write(self._build_dir / path, encode_labels(ids))
-                for path, ids in zip(sample.paths[1:], maps, strict=True)
-            ]
+            digests = [self._write(path, encode_labels(ids)) for path, ids in zip(sample.paths[1:], maps, strict=True)]
             if self._journal:
                 self._journal.add(Entry(sample, (image_digest, *digests), memo or {}))
         except BaseException:
@@ -218,7 +216,7 @@ class DatasetWriter:
         files.write_bytes(self._build_dir / "samples.jsonl", lines)
         self._remove_others()
         draft = Dataset(self._build_dir, self.task, self.source, self.options, tuple(samples), digest)
-        _check_sizes(draft)
+        self._check(draft)
         write_preview(draft, self._build_dir / "preview.jpg")
         head = {
             "format": FORMAT,
@@ -249,12 +247,38 @@ class DatasetWriter:
         path = self._build_dir / sample.image
         if isinstance(image, Path):
             if self.link == "copy":
-                return _write(path, image.read_bytes())
+                files.write_bytes(path, data := image.read_bytes(), sync=False)
+                return hashlib.sha256(data).hexdigest()
             self._link(image, path)
             return None
         if image.shape != (*sample.size_hw, 3):
             raise DataError(f"`{sample.id}`: photo {image.shape[:2]} and labels {sample.size_hw} differ in size")
-        return _write(path, encode_png(image) if path.suffix == ".png" else encode_jpeg(image))
+        return self._write(sample.image, encode_png(image) if path.suffix == ".png" else encode_jpeg(image))
+
+    def _write(self, path: str, data: bytes) -> str:
+        """Write a file of the dataset and return the sha256 of its content."""
+        files.write_bytes(self._build_dir / path, data, sync=False)
+        self._num_bytes[_within_split(path)] = len(data)
+        return hashlib.sha256(data).hexdigest()
+
+    def _check(self, dataset: Dataset) -> None:
+        """Wait for the disk and look at all files: nothing gets its name that was not written whole."""
+        from seglab.data.images import read_size
+
+        def check(sample: Sample) -> None:
+            for path in sample.paths:
+                place, num_bytes = dataset.dir / path, self._num_bytes.get(_within_split(path))
+                if not place.is_symlink():
+                    files.sync_file(place)
+                if num_bytes is not None and place.stat().st_size != num_bytes:
+                    raise DataError(f"`{place.name}` is not as long as it was written: the disk is not to be trusted")
+                if num_bytes is None and read_size(place) != sample.size_hw:
+                    size = f"{sample.width}x{sample.height}"
+                    raise DataError(f"`{place.name}` is not {size} as added: the disk is not to be trusted")
+
+        # At the end, when most has long been written, and side by side: one by one, waiting takes as long as the work.
+        for _ in ahead(check, dataset.samples, workers=NUM_SYNCING):
+            pass
 
     def _link(self, photo_path: Path, path: Path) -> None:
         with files.replacing(path, sync=False) as temporary_path:
@@ -338,10 +362,8 @@ def _line(sample: Sample) -> bytes:
     return json.dumps(values, ensure_ascii=False).encode() + b"\n"
 
 
-def _write(path: Path, data: bytes) -> str:
-    """Write a file and return the sha256 of its content."""
-    files.write_bytes(path, data, sync=False)
-    return hashlib.sha256(data).hexdigest()
+def _within_split(path: str) -> str:
+    return path.partition("/")[2]
 
 
 def _suffix(path: Path) -> str:
@@ -353,23 +375,3 @@ def _suffix(path: Path) -> str:
     if start == b"\x89PNG\r\n\x1a\n":
         return ".png"
     raise DataError(f"`{path}` is neither JPEG nor PNG")
-
-
-def _check_sizes(dataset: Dataset) -> None:
-    """Wait for the disk and read the headers of all files: nothing gets its name that was not written whole."""
-    from seglab.data.images import read_size
-
-    def check(sample: Sample) -> None:
-        for path in (dataset.dir / path for path in sample.paths):
-            if not path.is_symlink():
-                files.sync_file(path)
-            if read_size(path) != sample.size_hw:
-                raise DataError(f"`{path.name}` is not {_size(sample.size_hw)} as added: the disk is not to be trusted")
-
-    # At the end, when most has long been written, and side by side: one by one the waiting takes as long as the work.
-    for _ in ahead(check, dataset.samples, workers=NUM_SYNCING):
-        pass
-
-
-def _size(size_hw: Sequence[int]) -> str:
-    return f"{size_hw[1]}x{size_hw[0]}"

@@ -50,6 +50,16 @@ def listing(dir: Path) -> list[str]:
     return sorted(path.relative_to(dir).as_posix() for path in dir.rglob("*") if path.is_file())
 
 
+def test_a_file_that_is_shorter_than_it_was_written_is_noticed(tmp_path: Path) -> None:
+    with DatasetWriter(tmp_path / "out", PERSON, "test", OPTIONS) as writer:
+        writer.add("a", "train", photo(), labels())
+        (place,) = tmp_path.rglob("a.jpg")
+        place.write_bytes(place.read_bytes()[:-1])
+        with pytest.raises(DataError, match="not as long as it was written"):
+            writer.finish()
+    assert not (tmp_path / "out").exists()
+
+
 def test_round_trip(tmp_path: Path) -> None:
     made = build(tmp_path / "out")
     dataset = open_dataset(tmp_path / "out")

@@ -61,7 +61,7 @@ def half_a_file(path, data):
     "journal": lambda: dying(files, "append_line"),
     "half a line": lambda: dying(files, "append_line", half=half_a_line),
     "rename": lambda: dying(Path, "rename"),
-    "check": lambda: dying(writer, "_check_sizes"),
+    "check": lambda: dying(writer.DatasetWriter, "_check"),
     "publish": lambda: dying(staging.StagedDir, "publish"),
 }[where]()
 prepare(raw, out, task=TASKS["clothes"], workers=2, **json.loads(options))
@@ -199,7 +199,7 @@ def test_interrupted_in_good_order(tmp_path: Path, raw: Path, number: int) -> No
     finish(raw, tmp_path / "undisturbed")
     code = (
         "import os, sys; from seglab.data import writer; from seglab.cli import main;"
-        f"writer._check_sizes = lambda _: os.kill(os.getpid(), {int(number)}); main(sys.argv[1:])"
+        f"writer.DatasetWriter._check = lambda *_: os.kill(os.getpid(), {int(number)}); main(sys.argv[1:])"
     )
     arguments = ["prepare", str(raw), str(tmp_path / "out"), "--task", "clothes", "--drop-bad"]
     arguments += ["--val", "0.2", "--test", "0.2"]
