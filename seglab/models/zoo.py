@@ -130,7 +130,7 @@ _ENCODER_DECODER_SIZE: Final = 256
 
 def names() -> list[str]:
     """Return the names in the table: our own networks first, then the encoder-decoders."""
-    return list(FIGURES)
+    return list(dict.fromkeys((*_NETWORKS, *FIGURES)))
 
 
 def rows() -> list[ZooRow]:

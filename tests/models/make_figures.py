@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from seglab.models import zoo
 
-OWN = ["unet", "unet-light", "u2net", "u2netp", "pix2pix", "pgn"]
+OWN = list(zoo._NETWORKS)
 ENCODERS = [
     "resnet18",
     "resnet34",
