@@ -15,7 +15,8 @@ from seglab import files
 from seglab.data.fetching.admission import ArchiveError, Limits
 from seglab.data.fetching.forecast import obstacles, steps
 from seglab.data.fetching.given import check_given, take_given
-from seglab.data.fetching.obtain import Obtained, Transfer, obtain
+from seglab.data.fetching.mirrors import obtain
+from seglab.data.fetching.obtain import Obtained, Transfer
 from seglab.data.fetching.places import OFFLINE_VARIABLE, SOURCE_NAME, data_path, default_dir, is_offline
 from seglab.data.fetching.registry import Row
 from seglab.data.fetching.retrying import Meter, Policy, no_meter
@@ -74,6 +75,7 @@ def fetch(
 
     What is downloaded lies in a hidden folder beside ``out`` until it is whole, and survives an interruption there.
     Archives are unpacked into another one, which is renamed at the end. A row that is here already is left alone.
+    Where a source fails, or its archive is damaged or not to be trusted, the next one is asked.
 
     Args:
         row: What to bring.
@@ -89,7 +91,7 @@ def fetch(
 
     Raises:
         NetworkError: If no source gives it, a login is missing, or it would need the network and must not.
-        DataError: If the file is not what it should be, the archive is refused, or there is no room.
+        DataError: If the file is not what it should be, every source's archive is refused, or there is no room.
         BusyError: If another process fetches into the same folder.
         Interrupted: On Ctrl-C; what came is kept, and the same command goes on.
     """
@@ -99,17 +101,20 @@ def fetch(
         _clear(dir, downloads_dir)
         return Fetched(row, dir, unchanged=True)
     transfer = Transfer(policy or Policy(), meter, lambda num_bytes: _need_room(dir, num_bytes), say)
+
+    def build(obtained: Obtained) -> None:
+        _build(row, obtained, staged.build_dir, transfer, limits, keep_archive)
+
     with (
         StagedDir(dir, lambda there: _check_replaceable(row, there, force)) as staged,
         _in_good_order(row, downloads_dir, from_path),
     ):
         if from_path is not None:
-            obtained = take_given(row, from_path, transfer)
+            build(take_given(row, from_path, transfer))
         else:
             transfer.need_room(_estimate(row, downloads_dir))
             forbids = "--offline" if offline else OFFLINE_VARIABLE if is_offline() else ""
-            obtained = obtain(row, downloads_dir, transfer, offline=forbids)
-        _build(row, obtained, staged.build_dir, transfer, limits, keep_archive)
+            obtain(row, downloads_dir, transfer, offline=forbids, use=build)
         staged.publish()
     shutil.rmtree(downloads_dir, ignore_errors=True)
     return Fetched(row, dir, unchanged=False)
@@ -190,7 +195,6 @@ def _in_good_order(row: Row, downloads_dir: Path, from_path: Path | None) -> Ite
         if from_path is not None:
             message = error.message.replace("the archive", f"the archive `{from_path}`", 1)
             raise ArchiveError(message, error.hint) from error
-        shutil.rmtree(downloads_dir, ignore_errors=True)
         raise
     except OSError as error:
         raise DataError(f"cannot read or write: {error}", "check the permissions and the disk") from error
@@ -305,6 +309,7 @@ def _build(
     row: Row, obtained: Obtained, dir: Path, transfer: Transfer, limits: Limits | None, keep_archive: bool
 ) -> None:
     """Fill the folder under construction, ``SOURCE.json`` last, and bring it to the disk."""
+    _empty(dir)
     archive = ""
     if row.unpack:
         tree = unpack(obtained.path, dir, limits=limits, meter=transfer.meter, need_room=transfer.need_room)
@@ -321,6 +326,13 @@ def _build(
     files.write_json(dir / SOURCE_NAME, _source_values(row, obtained, tree, archive))
     if row.unpack:
         os.sync()  # one for all: file by file, an archive of 400,000 takes an hour
+
+
+def _empty(dir: Path) -> None:
+    """Remove what an archive left that was refused half-way."""
+    if any(dir.iterdir()):
+        shutil.rmtree(dir)
+        dir.mkdir()
 
 
 def _copy(path: Path, target_path: Path, transfer: Transfer) -> None:

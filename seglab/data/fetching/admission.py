@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from seglab.errors import DataError
 
-__all__ = ["BY_HAND", "Admission", "ArchiveError", "Limits", "Member", "kind_of_mode", "refuse"]
+__all__ = ["BY_HAND", "Admission", "ArchiveError", "Limits", "Member", "UnreadError", "kind_of_mode", "refuse"]
 
 NAME_BYTES: Final = 255
 """Longest name of a file or folder on common disks."""
@@ -26,6 +26,10 @@ MemberKind = Literal["file", "folder", "link", "device"]
 
 class ArchiveError(DataError):
     """An archive is damaged, or not to be trusted: having it again as it is would not help."""
+
+
+class UnreadError(DataError):
+    """An archive is packed in a way that is not read here; another program may read it."""
 
 
 @dataclass(frozen=True)

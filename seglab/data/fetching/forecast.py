@@ -33,7 +33,7 @@ def steps(
     if row.unpack:
         told.append(
             f"unpack it in .{dir.name}.building; names that lead elsewhere, links, devices, encrypted members and bombs"
-            " are refused"
+            " are refused" + (", and the next source is asked" if from_path is None and len(row.tried) > 1 else "")
         )
         if keep_archive:
             told.append("keep the archive beside what it held")

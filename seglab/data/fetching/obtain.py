@@ -1,4 +1,4 @@
-"""One file from the first of a row's sources that gives it."""
+"""One file from one source, whole and checked as far as its length and checksums are known."""
 
 import hashlib
 import json
@@ -6,20 +6,30 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from seglab import files
 from seglab.data.fetching.download import Order, download
-from seglab.data.fetching.places import OFFLINE_VARIABLE
 from seglab.data.fetching.registry import Row, Source
 from seglab.data.fetching.retrying import Meter, Policy
 from seglab.data.fetching.weight_files import why_no_weights
 from seglab.errors import NetworkError
 
-__all__ = ["Obtained", "Transfer", "digests", "mismatch", "obtain", "unfit"]
+__all__ = [
+    "Obtained",
+    "Transfer",
+    "bring",
+    "by_hand",
+    "checked_by",
+    "digests",
+    "mismatch",
+    "own_dir_of",
+    "read_done",
+    "unfit",
+]
 
 CHUNK_BYTES: Final = 1 << 20
 LEAST_SHARE, MOST_TIMES = 2, 4
@@ -38,6 +48,8 @@ class Obtained:
     """Which known checksum it agrees with: ``sha256``, ``md5``, or nothing where none is known."""
     given: str = ""
     """The name of the user's file that it is, if it was not downloaded."""
+    continued: bool = False
+    """Whether a part of it is from an earlier, interrupted fetch."""
 
 
 @dataclass(frozen=True)
@@ -48,40 +60,6 @@ class Transfer:
     meter: Meter
     need_room: Callable[[int], None]
     say: Callable[[str], None]
-
-
-def obtain(row: Row, downloads_dir: Path, transfer: Transfer, *, offline: str) -> Obtained:
-    """Bring a row's file into ``downloads_dir``, trying its sources in order; what is there already is used.
-
-    Args:
-        row: What to bring.
-        downloads_dir: Where what arrives is kept.
-        transfer: How it is brought.
-        offline: What forbids the network: ``--offline`` or ``SEGLAB_OFFLINE``; empty if nothing does.
-
-    Raises:
-        NetworkError: If no source gives it, or ``offline`` and it is not here yet.
-    """
-    for source in row.tried:
-        done = _read_done(source, _own_dir(downloads_dir, source))
-        if done:
-            return done
-    if offline:
-        instead = "`unset SEGLAB_OFFLINE`, or " if offline == OFFLINE_VARIABLE else f"leave `{offline}` out, or "
-        raise NetworkError(
-            f"`{row.name}` is not here, and the network is not to be used ({offline})", by_hand(row, instead)
-        )
-    failures: list[tuple[Source, NetworkError]] = []
-    for source in row.tried:
-        own_dir = _own_dir(downloads_dir, source)
-        try:
-            own_dir.mkdir(parents=True, exist_ok=True)
-            return _bring(row, source, own_dir, transfer)
-        except NetworkError as error:
-            failures.append((source, error))
-            if source is not row.tried[-1]:
-                transfer.say(f"{source.place}: {error.message}; the next source is tried")
-    raise _all_failed(row, failures)
 
 
 def by_hand(row: Row, instead: str = "") -> str:
@@ -137,26 +115,24 @@ def checked_by(source: Source) -> str:
     return "sha256" if source.sha256 else "md5" if source.md5 else ""
 
 
-def _all_failed(row: Row, failures: list[tuple[Source, NetworkError]]) -> NetworkError:
-    if not failures:
-        dead = "; ".join(f"{source.place}: dead {source.dead}" for source in row.sources if source.dead)
-        return NetworkError(
-            f"`{row.name}` has no source that seglab can download from{dead and f' ({dead})'}", by_hand(row)
-        )
-    hint = next((error.hint for _, error in failures if error.hint), by_hand(row))
-    hint = hint.replace("seglab fetch NAME", f"seglab fetch {row.name}")
-    if len(failures) == 1:
-        return NetworkError(f"`{row.name}` could not be fetched: {failures[0][1].message}", hint)
-    reasons = "; ".join(f"{source.place}: {error.message}" for source, error in failures)
-    return NetworkError(f"no source gave `{row.name}`: {reasons}", hint)
-
-
-def _own_dir(downloads_dir: Path, source: Source) -> Path:
+def own_dir_of(source: Source, downloads_dir: Path) -> Path:
+    """Return the folder in which what arrives from a source is kept."""
     return downloads_dir / hashlib.sha256(f"{source.way} {source.ref}".encode()).hexdigest()[:12]
 
 
-def _bring(row: Row, source: Source, own_dir: Path, transfer: Transfer) -> Obtained:
-    """Download from one source and check what came; a part from an earlier run that proves wrong is given up once."""
+def bring(row: Row, source: Source, own_dir: Path, transfer: Transfer) -> Obtained:
+    """Download from one source and check what came; a part from an earlier run that proves wrong is given up once.
+
+    Args:
+        row: What is wanted.
+        source: Where it is downloaded.
+        own_dir: A folder for this source alone, in which parts and whole files are kept; made if it is not there.
+        transfer: How it is brought.
+
+    Raises:
+        NetworkError: If the source does not give it, or something else.
+    """
+    own_dir.mkdir(parents=True, exist_ok=True)
     for last in (False, True):
         continued = _holds_bytes(own_dir)
         path = _download(row, source, own_dir, transfer)
@@ -165,7 +141,7 @@ def _bring(row: Row, source: Source, own_dir: Path, transfer: Transfer) -> Obtai
         why = mismatch(source, sums, path.stat().st_size) or unfit(row, path, name, checked=bool(checked_by(source)))
         wrong = why and (why if why.startswith("wrong") else f"what came is {why}")
         if not wrong:
-            return _keep(path, source, own_dir, sums["sha256"], name)
+            return replace(_keep(path, source, own_dir, sums["sha256"], name), continued=continued)
         shutil.rmtree(own_dir)
         own_dir.mkdir()
         if last or not continued:
@@ -214,7 +190,8 @@ def _keep(path: Path, source: Source, own_dir: Path, sha256: str, name: str) -> 
     return Obtained(done_path, name, source, sha256, checked_by(source))
 
 
-def _read_done(source: Source, own_dir: Path) -> Obtained | None:
+def read_done(source: Source, own_dir: Path) -> Obtained | None:
+    """Return what an interrupted fetch brought whole from a source; None if it brought nothing, or a part."""
     try:
         values = json.loads((own_dir / "done.json").read_text(encoding="utf-8"))
         if (own_dir / "done").stat().st_size != values["bytes"]:

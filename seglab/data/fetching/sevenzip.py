@@ -14,9 +14,17 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
-from seglab.data.fetching.admission import BY_HAND, ArchiveError, Limits, Member, MemberKind, kind_of_mode, refuse
+from seglab.data.fetching.admission import (
+    BY_HAND,
+    ArchiveError,
+    Limits,
+    Member,
+    MemberKind,
+    UnreadError,
+    kind_of_mode,
+    refuse,
+)
 from seglab.data.fetching.sevenzip_header import Block, Damaged, Entry, Header, Reader, parse_header, parse_streams
-from seglab.errors import DataError
 
 __all__ = ["open_7z"]
 
@@ -51,7 +59,7 @@ def open_7z(path: Path, limits: Limits) -> Iterator[tuple[list[Member], Callable
     Raises:
         ArchiveError: If it is damaged, its list is encrypted, or it says that it holds more members than it may; also
             from reading a member.
-        DataError: From reading a member that is packed in a way that is not read here.
+        UnreadError: From reading a member that is packed in a way that is not read here.
     """
     with path.open("rb") as handle:
         try:
@@ -99,7 +107,7 @@ def _unpack_header(handle: BinaryIO, reader: Reader) -> tuple[bytes, int]:
     return data, zlib.crc32(data) if crc is None else crc
 
 
-def _too_many(num: int, most: int) -> DataError:
+def _too_many(num: int, most: int) -> ArchiveError:
     return refuse("the list of members", f"names {num:,} of them; {most:,} are allowed")
 
 
@@ -215,7 +223,7 @@ def _decoder(block: Block, name: str, path: str) -> _Decoder:
         case (codec, outer) if codec == LZMA2 and outer in X86:
             return _Lzma([{"id": lzma.FILTER_X86}, _lzma2_filter(block.properties[0])])
     names = " + ".join(_NAMES.get(codec, codec.hex()) for codec in block.codecs if codec not in (LZMA1, LZMA2, COPY))
-    raise DataError(
+    raise UnreadError(
         f"`{name}` is packed with {names}, which seglab does not read",
         f"unpack it with 7-Zip: `7z x {path} -oDIR`, then go on with DIR",
     )

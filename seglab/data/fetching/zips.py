@@ -9,8 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from seglab.data.fetching.admission import ArchiveError, Limits, Member, MemberKind, kind_of_mode, refuse
-from seglab.errors import DataError
+from seglab.data.fetching.admission import (
+    ArchiveError,
+    Limits,
+    Member,
+    MemberKind,
+    UnreadError,
+    kind_of_mode,
+    refuse,
+)
 
 __all__ = ["open_zip"]
 
@@ -61,7 +68,7 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
         raise ArchiveError(f"the archive is damaged at `{info.filename}`: {error}", "get it again") from error
     except NotImplementedError as error:
-        raise DataError(
+        raise UnreadError(
             f"`{info.filename}` is packed in a way that seglab does not read: {error}",
             f"unpack it with 7-Zip: `7z x {archive.filename} -oDIR`, then go on with DIR",
         ) from error
