@@ -52,8 +52,7 @@ def fetch(
 
     An interrupted download goes on with the same command; what is here already is left alone.
     A source that fails, or sends a damaged or unsafe archive, is followed by the next one of its row.
-    If none is left, exit code 4 says that the network failed somewhere, so that trying again may help, 3 that all data
-    were bad. With --from there is no other source.
+    If all fail: exit code 4 where one failed in the network (later may help), 3 where all that came was bad.
     No other command uses the network.
     Kaggle needs its own login: `kaggle auth login`, or a token in ~/.kaggle/access_token.
 

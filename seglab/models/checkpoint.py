@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from seglab.data.fetching.sniffing import HEAD_BYTES, sniff
+from seglab.data.pickles import CodeError, PickleError, Reader, StorageRef, TensorRef, read_pickle
 from seglab.errors import DataError
 from seglab.models.contents import find_tensors
 from seglab.models.headers import read_safetensors_metadata
-from seglab.models.pickles import CodeError, PickleError, Reader, StorageRef, TensorRef, read_pickle
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +38,8 @@ _DAMAGE: Final = (
 """What Python's zipfile may raise on a damaged file; NotImplementedError is a RuntimeError."""
 _MAGIC: Final = 0x1950A86A20F9469CFC6C
 _PROTOCOL: Final = 1001
+_PICKLED_STORAGE: Final = "torch.storage._load_from_bytes"
+"""What ``pickle.dump`` writes of a tensor: a call that unpickles what is inside."""
 _AGAIN: Final = "download it again; `seglab fetch` checks what it brings"
 _KINDS: Final[Mapping[str, tuple[str, int]]] = {
     "FloatStorage": ("float32", 4), "DoubleStorage": ("float64", 8), "HalfStorage": ("float16", 2),
@@ -273,8 +275,9 @@ def _refuse_other(path: Path, reader: Reader, kind: str) -> None:
     """Refuse what torch.save did not write; if it names code, with that reason."""
     try:
         _bounded(reader)
-    except CodeError:
-        raise
+    except CodeError as error:
+        if str(error) != _PICKLED_STORAGE:
+            raise
     except PickleError:
         unknown = kind in ("pickle", "data", "text")
         raise _refused(path, "it is none" if unknown else f"{_article(kind)} file") from None

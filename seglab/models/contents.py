@@ -1,11 +1,11 @@
-"""Which of the things in a checkpoint are the tensors of its network: see :mod:`seglab.models.pickles`."""
+"""Which of the things in a checkpoint are the tensors of its network: see :mod:`seglab.data.pickles`."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from seglab.data.pickles import Instance, PickleError, TensorRef
 from seglab.errors import DataError
-from seglab.models.pickles import Instance, PickleError, TensorRef
 
 __all__ = ["find_tensors"]
 

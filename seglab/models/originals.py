@@ -1,7 +1,7 @@
 """Checkpoints that others published: the table of them, and how one becomes a network or a bundle of ours.
 
 A checkpoint is recognised by the names and shapes of its tensors, never by the name of its file; nothing in it is
-executed (see :mod:`seglab.models.pickles`). Only building the network needs torch.
+executed (see :mod:`seglab.data.pickles`). Only building the network needs torch.
 """
 
 import hashlib

@@ -1,5 +1,6 @@
 """A row with several sources: what one of them spoils, the next one mends."""
 
+import hashlib
 import json
 import random
 import signal
@@ -16,7 +17,8 @@ from seglab.data import fetch as verb
 from seglab.data.fetch import fetch
 from seglab.data.fetching.admission import ArchiveError, Limits
 from seglab.errors import DataError, DeviceError, ExitCode, Interrupted, NetworkError
-from tests.fetch.site import drip, make_tar, make_zip, stall, status, truncate
+from tests.fetch.site import drip, make_tar, make_weights, make_zip, stall, status, truncate
+from tests.fetch.test_weight_files import evil_weights
 
 PHOTO = random.Random(0).randbytes(200_000)
 ZIP = make_zip({"set/images/1.jpg": PHOTO, "set/masks/1.png": b"mask"})
@@ -124,8 +126,6 @@ def test_a_single_bad_archive_names_its_row_and_its_source(site, bring, tmp_path
 
 
 def test_a_wrong_checksum_sends_to_the_next_source(site, bring, tmp_path, make_row):
-    import hashlib
-
     bad, good = site.put("/bad.zip", make_zip({"a": b"1"})), site.put("/good.zip", ZIP)
     bring(bad, good, more=f", sha256 = '{hashlib.sha256(ZIP).hexdigest()}'")
     assert_whole(tmp_path / "out")
@@ -270,6 +270,27 @@ def test_a_full_disk_is_nobodys_fault_and_stops_the_fetch(site, bring, tmp_path,
         bring(site.put("/a.zip", make_zip({"a": bytes(1 << 20)})), site.put("/b.zip", ZIP))
     assert not isinstance(caught.value, ArchiveError)
     assert not site.asked("/b.zip")
+
+
+@pytest.mark.parametrize("name", ["new.pth", "old.pth"])
+def test_weights_with_code_are_refused_and_the_next_source_is_asked(site, make_row, tmp_path, policy, name):
+    evil, good, said = evil_weights(tmp_path)[name], make_weights(), []
+    bad = site.put("/bad.pth", evil)
+    row = make_row(rows(bad, site.put("/good.pth", good), more=", file = 'w.pth'").replace("dataset", "checkpoint"))
+    done = fetch(row, out=tmp_path / "out", policy=policy, say=said.append)
+    assert done.path.read_bytes() == good
+    assert f"thing from {bad}: what came contains code (`io.open`) and is refused" in said[0]
+    alone = make_row(
+        rows(bad, more=f", sha256 = '{hashlib.sha256(evil).hexdigest()}'").replace("dataset", "checkpoint")
+    )
+    with pytest.raises(ArchiveError, match="contains code") as caught:
+        fetch(alone, out=tmp_path / "alone", policy=policy)
+    assert caught.value.exit_code == ExitCode.DATA
+    assert "nothing of it was run or kept" in caught.value.hint
+    (tmp_path / "mine.pth").write_bytes(evil)
+    with pytest.raises(DataError, match=r"`.*mine\.pth` contains code \(`io\.open`\) and is refused"):
+        fetch(alone, out=tmp_path / "alone", policy=policy, from_path=tmp_path / "mine.pth")
+    assert here(tmp_path) == ["mine.pth", "out"]
 
 
 # ---------------------------------------------------------------- the command line

@@ -9,7 +9,7 @@ from collections import OrderedDict
 import pytest
 
 from seglab.data.fetching.sniffing import refusal, sniff
-from seglab.data.fetching.weight_files import why_no_weights
+from seglab.data.fetching.weight_files import code_in_weights, why_no_weights
 from tests.fetch.site import HTML, make_tar, make_weights, make_zip
 
 JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(range(256)) * 8
@@ -156,13 +156,60 @@ def test_lies_about_lengths_are_refused_and_cost_nothing(judge, data):
     assert judge(data, "download") != ""
 
 
-def test_a_pickle_is_read_but_never_run(judge, tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "evil"), "w"))
+class Evil:
+    """Makes a file when it is unpickled."""
 
-    assert judge(pickle.dumps(Evil(), protocol=2), "w.pkl") == ""
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+def evil_weights(tmp_path):
+    """Whole weights with code beside them, in every form that is read."""
+    torch = pytest.importorskip("torch")
+    value = {"w": torch.ones(5), "z": Evil(tmp_path / "evil")}
+    new, old = io.BytesIO(), io.BytesIO()
+    torch.save(value, new)
+    torch.save(value, old, _use_new_zipfile_serialization=False)
+    return {
+        "new.pth": new.getvalue(),
+        "old.pth": old.getvalue(),
+        "plain.pkl": pickle.dumps({"z": value["z"]}, protocol=2),
+        "second.pkl": pickle.dumps({}, protocol=2) + pickle.dumps(value["z"], protocol=4),
+        "module.pkl": b"\x80\x02ctorch.hub\nload\n(X\x01\x00\x00\x00atR.",
+    }
+
+
+@pytest.mark.parametrize("name", ["new.pth", "old.pth", "plain.pkl", "second.pkl", "module.pkl"])
+def test_weights_with_code_are_seen_through_and_never_run(judge, tmp_path, name):
+    assert judge(evil_weights(tmp_path)[name], name) == ""
+    assert code_in_weights(tmp_path / "file") == ("`torch.hub.load`" if name == "module.pkl" else "`io.open`")
     assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_what_the_libraries_write_holds_no_code(judge, tmp_path, name):
+    assert judge(MAKERS[name](), name) == ""
+    assert code_in_weights(tmp_path / "file") == ""
+
+
+def test_what_cannot_be_followed_may_hide_code(judge, tmp_path):
+    assert judge(b"\x80\x02\x82\x01.", "w.pkl") == ""
+    assert (
+        code_in_weights(tmp_path / "file")
+        == "a pickle that cannot be followed: opcode `EXT1` has no place in a checkpoint"
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
+def test_a_name_twice_in_a_checkpoint_is_refused(judge):
+    """One reader takes the first, another one the last."""
+    buffer = io.BytesIO(make_weights())
+    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02}q\x00.")
+    assert judge(buffer.getvalue()) == "a zip archive with a name in it twice"
 
 
 def test_a_picture_is_not_taken_for_something_rarer():

@@ -1,6 +1,7 @@
 """Checkpoints that would do harm if they were unpickled, or that claim what they do not have."""
 
 import io
+import itertools
 import os
 import pickle
 import struct
@@ -12,9 +13,9 @@ from collections import OrderedDict
 import pytest
 import torch
 
+from seglab.data.pickles import CodeError, Instance, PickleError, Reader, Symbol, read_pickle
 from seglab.errors import DataError, ExitCode
 from seglab.models.checkpoint import open_checkpoint, read_tensors
-from seglab.models.pickles import Instance, PickleError, Reader, Symbol, read_pickle
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
 
@@ -132,6 +133,73 @@ def test_modules_named_in_a_pickle_are_not_imported(tmp_path, monkeypatch, canar
     assert "trap" not in sys.modules
 
 
+LOADERS = [
+    "torch load", "torch.serialization load", "torch.serialization _legacy_load", "torch.hub load",
+    "torch.hub load_state_dict_from_url", "torch.hub download_url_to_file", "torch.jit load",
+    "torch.jit._serialization load", "torch.package PackageImporter", "torch.utils.model_zoo load_url",
+    "torch.utils.cpp_extension load_inline", "torch.storage _load_from_bytes", "torch.ops load_library",
+    "torch.fx.graph_module reduce_graph_module", "torch._inductor.codecache PyCodeCache.load",
+    "torch.multiprocessing.spawn spawn", "numpy load", "joblib load", "cloudpickle loads",
+]  # fmt: skip
+"""To name one is enough."""
+FUNCTIONS = [
+    "torch compile", "torch save", "torch.distributed init_process_group", "torch.nn.init normal_",
+    "torch._utils_internal get_file_path",
+]  # fmt: skip
+"""Of torch, to be called they have no place among weights."""
+CALLS = ["R", "\x81", "INST", "OBJ"]
+
+
+@pytest.mark.parametrize(
+    ("function", "call"),
+    [*itertools.product(LOADERS, [*CALLS, "partial"]), *itertools.product(FUNCTIONS, CALLS)],
+)
+def test_functions_that_load_or_run_are_refused_by_name(tmp_path, function, call):
+    """Whole weights beside them change nothing, however the call is written."""
+    module, name = function.split()
+    named = f"c{module}\n{name}\n".encode()
+    calls = {
+        "R": named + b"(S'x'\ntR", "\x81": named + b"(S'x'\nt\x81", "INST": b"(S'x'\ni" + named[1:],
+        "OBJ": b"(" + named + b"S'x'\no", "partial": b"cfunctools\npartial\n(" + named + b"S'x'\ntR",
+    }  # fmt: skip
+    data = b"\x80\x02}(X\x01\x00\x00\x00w" + tensor(b"0", 2500) + b"S'z'\n" + calls[call] + b"u."
+    (tmp_path / "a.pth").write_bytes(zipped(data, {"0": bytes(10_000)}))
+    with pytest.raises(DataError, match=rf"contains code \(`{module}\.{name}`\) and is refused"):
+        open_checkpoint(tmp_path / "a.pth")
+
+
+def test_weights_beside_a_name_of_no_harm_are_read(tmp_path):
+    data = b"\x80\x02}(X\x01\x00\x00\x00w" + tensor(b"0", 2500) + b"S'z'\n%bu."
+    for harmless in (
+        b"ctorch.nn.functional\nrelu\n", b"ctorch\nfloat16\n", b"ctorch\ndevice\n(S'cpu'\ntR",
+        b"ctorch\nSize\n((K\x01ttR", b"ctorch.nn.modules.conv\nConv2d\n)\x81",
+        b"ctorch.torch_version\nTorchVersion\n)R",
+    ):  # fmt: skip
+        (tmp_path / "a.pth").write_bytes(zipped(data % harmless, {"0": bytes(10_000)}))
+        assert open_checkpoint(tmp_path / "a.pth").shapes == {"w": (2500,)}
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "refused"),
+    [
+        ("torch", "os.system", True),
+        ("torch.serialization", "os.path.join", True),
+        ("timm.models", "registry.sys.modules", True),
+        ("theirs.models", "Outer.Inner", False),
+        ("theirs.models", "_Outer.Inner", False),
+    ],
+)
+def test_a_dotted_name_reaches_no_module_through_another(module, name, refused):
+    data = (
+        b"\x80\x04" + b"".join(b"\x8c%c%b" % (len(text), text) for text in (module.encode(), name.encode())) + b"\x93."
+    )
+    if refused:
+        with pytest.raises(CodeError, match=name):
+            read_pickle(Reader(data))
+    else:
+        assert str(read_pickle(Reader(data))) == f"{module}.{name}"
+
+
 @pytest.mark.parametrize("opcode", [b"R", b"\x81"])
 def test_calling_what_is_no_name_makes_an_inert_value(opcode):
     value = read_pickle(Reader(b"ctrap\nT\n)R)" + opcode + b"}b."))
@@ -142,7 +210,7 @@ def test_calling_what_is_no_name_makes_an_inert_value(opcode):
 def test_setting_attributes_of_classes_changes_nothing():
     """``BUILD`` with slots sets attributes in ``pickle``; here it must not reach our own classes."""
     before = dict(vars(Instance))
-    read_pickle(Reader(b"cseglab.models.pickles\nInstance\n(N}S'args'\nS'spoilt'\nstb."))
+    read_pickle(Reader(b"cseglab.data.pickles\nInstance\n(N}S'args'\nS'spoilt'\nstb."))
     assert dict(vars(Instance)) == before
 
 

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Final
 
-from seglab.data.fetching.obtain import Obtained, Transfer, by_hand, checked_by, digests, mismatch, unfit
+from seglab.data.fetching.obtain import Obtained, Transfer, by_hand, checked_by, digests, mismatch, refuse_code, unfit
 from seglab.data.fetching.registry import Row, Source
 from seglab.data.fetching.sniffing import HEAD_BYTES, refusal
 from seglab.errors import DataError, UsageError
@@ -35,7 +35,8 @@ def take_given(row: Row, path: Path, transfer: Transfer) -> Obtained:
 
     Raises:
         UsageError: If it is an address.
-        DataError: If it is not the row's file, as far as that is known; it names what is wrong.
+        DataError: If it is not the row's file, as far as that is known, or weights that hold code; it names what is
+            wrong.
     """
     check_given(row, path)
     size = path.stat().st_size
@@ -49,6 +50,7 @@ def take_given(row: Row, path: Path, transfer: Transfer) -> Obtained:
     why = unfit(row, path, name, checked=bool(checked))
     if why:
         raise DataError(f"`{path}` is {why}", by_hand(row))
+    refuse_code(row, path, f"`{path}`")
     if not checked:
         transfer.say(f"no checksum of {row.name} is known: {path.name} is taken as it is")
     return Obtained(path, name, fitting or Source(way="file", ref=""), sums["sha256"], checked, given=path.name)

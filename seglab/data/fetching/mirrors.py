@@ -166,7 +166,8 @@ def _hint(row: Row, source: Source, error: SeglabError) -> str:
         return error.hint.replace("seglab fetch NAME", f"seglab fetch {row.name}")
     if BY_HAND in error.hint:
         return f"nothing of it is kept; download it in a browser from {source.url}; {BY_HAND}"
-    return f"nothing of it is kept; get it from a place that you trust, then `seglab fetch {row.name} --from FILE`"
+    kept = "nothing of it was run or kept" if "nothing of it was run" in error.hint else "nothing of it is kept"
+    return f"{kept}; get it from a place that you trust, then `seglab fetch {row.name} --from FILE`"
 
 
 def _place(row: Row, source: Source) -> str:

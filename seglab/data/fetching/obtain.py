@@ -12,10 +12,11 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from seglab import files
+from seglab.data.fetching.admission import ArchiveError
 from seglab.data.fetching.download import Order, download
 from seglab.data.fetching.registry import Row, Source
 from seglab.data.fetching.retrying import Meter, Policy
-from seglab.data.fetching.weight_files import why_no_weights
+from seglab.data.fetching.weight_files import code_in_weights, why_no_weights
 from seglab.errors import NetworkError
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "mismatch",
     "own_dir_of",
     "read_done",
+    "refuse_code",
     "unfit",
 ]
 
@@ -110,6 +112,23 @@ def unfit(row: Row, path: Path, name: str, *, checked: bool) -> str:
     return why
 
 
+def refuse_code(row: Row, path: Path, what: str) -> None:
+    """Refuse weights that would run something when they are unpickled, even if their checksum is right.
+
+    Args:
+        row: What it should be.
+        path: The file, which :func:`unfit` let pass.
+        what: How the message calls it.
+
+    Raises:
+        ArchiveError: If there is code in it, which is named.
+    """
+    code = "" if row.unpack else code_in_weights(path)
+    if code:
+        hint = "nothing of it was run; get weights from somebody you trust, best as .safetensors"
+        raise ArchiveError(f"{what} contains code ({code}) and is refused", hint)
+
+
 def checked_by(source: Source) -> str:
     """Return the kind of checksum that is known of a source, the better one of two."""
     return "sha256" if source.sha256 else "md5" if source.md5 else ""
@@ -131,6 +150,7 @@ def bring(row: Row, source: Source, own_dir: Path, transfer: Transfer) -> Obtain
 
     Raises:
         NetworkError: If the source does not give it, or something else.
+        ArchiveError: If weights hold code.
     """
     own_dir.mkdir(parents=True, exist_ok=True)
     for last in (False, True):
@@ -141,6 +161,7 @@ def bring(row: Row, source: Source, own_dir: Path, transfer: Transfer) -> Obtain
         why = mismatch(source, sums, path.stat().st_size) or unfit(row, path, name, checked=bool(checked_by(source)))
         wrong = why and (why if why.startswith("wrong") else f"what came is {why}")
         if not wrong:
+            refuse_code(row, path, "what came")
             return replace(_keep(path, source, own_dir, sums["sha256"], name), continued=continued)
         shutil.rmtree(own_dir)
         own_dir.mkdir()

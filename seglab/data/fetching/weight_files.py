@@ -1,7 +1,9 @@
 """Whether a file of weights is whole: its own tables are compared with its length. Nothing in it is executed."""
 
 import json
+import mmap
 import pickletools
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,8 +11,9 @@ from typing import IO, Any, BinaryIO, Final, cast
 
 from seglab.data.fetching.admission import ArchiveError, Limits
 from seglab.data.fetching.sniffing import HEAD_BYTES, refusal, sniff
+from seglab.data.pickles import CodeError, PickleError, Reader, read_pickle
 
-__all__ = ["why_no_weights"]
+__all__ = ["code_in_weights", "why_no_weights"]
 
 NUM_OPCODES: Final = 5_000_000
 """A checkpoint of 1,000 tensors has about 50,000."""
@@ -66,6 +69,41 @@ def why_no_weights(path: Path, name: str) -> str:
     return ""
 
 
+def code_in_weights(path: Path) -> str:
+    """Return the name of code in a checkpoint, as those see it who load it; empty if there is none.
+
+    The pickles are read by the same reader as when the weights are used (:mod:`seglab.data.pickles`). What it cannot
+    read, which may hide code, counts as such too, and is said in words.
+
+    Args:
+        path: Whole weights, see :func:`why_no_weights`.
+    """
+    with path.open("rb") as handle:
+        kind = sniff(handle.read(HEAD_BYTES))
+        try:
+            if kind in ("zip", "torch-zip"):
+                with zipfile.ZipFile(handle) as archive:
+                    for info in archive.infolist():
+                        if info.filename.endswith(".pkl"):
+                            _read_all(archive.read(info))
+            elif kind in ("torch-pickle", "pickle"):
+                with mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                    _read_all(data, most=5 if kind == "torch-pickle" else None)
+        except CodeError as error:
+            return f"`{error}`"
+        except PickleError as error:
+            return f"a pickle that cannot be followed: {error}"
+    return ""
+
+
+def _read_all(data: "bytes | mmap.mmap", most: int | None = None) -> None:
+    reader = Reader(data)
+    num = 0
+    while reader.position < reader.end and (most is None or num < most):
+        read_pickle(reader)
+        num += 1
+
+
 def _check_zip(path: Path, size: int) -> None:
     """Check PyTorch's own form since 1.6: a zip whose one folder holds ``data.pkl`` and the tensors, uncompressed."""
     from seglab.data.fetching.zips import open_zip
@@ -76,6 +114,8 @@ def _check_zip(path: Path, size: int) -> None:
                 raise _Wrong("a zip archive without a PyTorch checkpoint in it")
             if sum(member.size for member in members) > 4 * size or any(member.encrypted for member in members):
                 raise _Wrong("a zip archive, packed as no PyTorch checkpoint is")
+            if len({member.name for member in members}) < len(members):
+                raise _Wrong("a zip archive with a name in it twice")
             for member in members:
                 for _chunk in member.read():
                     pass

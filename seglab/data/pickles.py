@@ -9,32 +9,18 @@ Needs no torch. Opcodes: :mod:`pickletools`.
 """
 
 import pickletools
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+from seglab.data.pickle_names import may_be_called, may_be_named
 
 __all__ = ["CodeError", "Instance", "PickleError", "Reader", "StorageRef", "Symbol", "TensorRef", "read_pickle"]
 
 MAX_OPCODES: Final = 10_000_000
 """More than any checkpoint needs by far: the largest networks have some hundred thousand."""
 MAX_DIMENSIONS: Final = 16
-
-_SAFE_BUILTINS: Final = frozenset(
-    {
-        "bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "long", "object", "range",
-        "set", "slice", "str", "tuple", "unicode", "NoneType", "Ellipsis", "NotImplemented",
-    }
-)  # fmt: skip
-_SAFE_MODULES: Final = frozenset(
-    {
-        "argparse", "collections", "copy_reg", "copyreg", "dataclasses", "datetime", "decimal", "enum", "fractions",
-        "numbers", "pathlib", "string", "typing", "uuid",
-    }
-)  # fmt: skip
-"""Of the standard library: what settings are made of."""
-_SAFE_SYMBOLS: Final = frozenset({("functools", "partial"), ("types", "SimpleNamespace"), ("_codecs", "encode")})
 
 
 class PickleError(ValueError):
@@ -266,23 +252,19 @@ def _fill(items: dict[Any, Any], pairs: Iterable[tuple[Any, Any]]) -> None:
 
 
 def _symbol(module: str, name: str) -> Symbol:
-    root = module.partition(".")[0]
-    if root in ("builtins", "__builtin__"):
-        safe = name in _SAFE_BUILTINS
-    elif root in sys.stdlib_module_names or root in ("nt", "posix", "commands"):
-        safe = root in _SAFE_MODULES or (module, name) in _SAFE_SYMBOLS
-    else:
-        safe = True
-    if not safe:
-        raise CodeError(f"{module}.{name}")
-    return Symbol(module, name)
+    symbol = Symbol(module, name)
+    if not may_be_named(module, name):
+        raise CodeError(str(symbol))
+    return symbol
 
 
 def _called(function: Any, args: Any) -> Any:
     """Return what a call stands for: a container, a tensor, or an inert instance."""
-    if isinstance(function, Symbol) and type(args) is tuple:
+    if isinstance(function, Symbol):
+        if not may_be_called(function.module, function.name):
+            raise CodeError(str(function))
         make = _CALLS.get((function.module, function.name))
-        if make is not None:
+        if make is not None and type(args) is tuple:
             return make(args)
     return Instance(function, args)
 
