@@ -62,6 +62,14 @@ def evaluate(
     boundary: Annotated[
         bool, typer.Option("--boundary", help="Score outlines too: boundary IoU, and boundary F at 2 px.")
     ] = False,
+    instances: Annotated[
+        bool | None,
+        typer.Option(
+            "--instances/--no-instances",
+            help="Score how people are told apart: edge F1, AP of parts (AP^r) and persons (AP^p).",
+            show_default="if data and model or masks do",
+        ),
+    ] = None,
     tta: TtaOption = "none",
     protocol: Annotated[
         str | None,
@@ -115,7 +123,9 @@ def evaluate(
     Metrics: miou (background included), miou_foreground, mean_f1,
     pixel_accuracy, mean_accuracy, fwiou; iou.X, f1.X, precision.X,
     recall.X of a class or region X; level.L.iou of a hierarchy level L;
-    with --boundary also boundary_iou.X and boundary_f1.X.
+    with --boundary also boundary_iou.X and boundary_f1.X. Where people are
+    told apart: edge_precision, edge_recall, edge_f1 (at probability 0.5),
+    edge_ods, edge_ois; ap_r, ap_r50, ap_p, ap_p50; ap_r.X of a class X.
     """
     from seglab.engines import EngineChoice
     from seglab.inference.manner import Manner
@@ -126,15 +136,26 @@ def evaluate(
     if merge != bool(parts):
         raise UsageError("PARTS and --merge go together", "seglab evaluate --merge part*.json")
     part = choose_shard(shard)
-    counting = Counting(split, boundary, at == "model", part, allow_missing, batch_size)
+    apart = _told_apart(instances, fail_under or [])
+    counting = Counting(split, boundary, at == "model", part, allow_missing, batch_size, apart)
     way = (device, EngineChoice(engine, precision, compile), Manner(fidelity, bn, tta))
     source = choose_source(model, data, pred, gt, task, parts or [], counting, way)
     asked = {"model": model, "data": data, "split": split if data else None, "pred": pred, "gt": gt}
     extra: dict[str, Any] = {"input": {name: None if value is None else str(value) for name, value in asked.items()}}
-    extra["options"] = {"at": at, "tta": tta, "fidelity": fidelity, "bn": bn, "boundary": boundary}
+    extra["options"] = {
+        "at": at, "tta": tta, "fidelity": fidelity, "bn": bn, "boundary": boundary, "instances": instances,
+    }  # fmt: skip
     extra["shard"] = None if part.num == 1 else {"index": part.index, "num": part.num}
     outputs = _Outputs(out, per_image, report, json)
     return _judge(source, fail_under or [], baseline, protocol, outputs, extra)
+
+
+def _told_apart(asked: bool | None, fail_under: list[str]) -> bool | None:
+    """Return whether people are looked at, None if that depends; a bar for them asks for it."""
+    from seglab.evaluation.people import HEADLINE
+
+    names = [text.partition("=")[0] for text in fail_under]
+    return True if asked is None and any(name.partition(".")[0] in HEADLINE for name in names) else asked
 
 
 @dataclass(frozen=True)
@@ -165,7 +186,7 @@ def _judge(
     from seglab.evaluation.record import read_record
     from seglab.evaluation.report import Baseline
 
-    bars = parse_gates(fail_under, source.task, outlines=source.outlines)
+    bars = parse_gates(fail_under, source.task, outlines=source.outlines, people=source.people)
     baseline = None if baseline_path is None else read_record(baseline_path)
     evaluation = source.score()
     ranges = intervals(evaluation.counts, evaluation.task)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from seglab.evaluation.bootstrap import Difference, Interval
     from seglab.evaluation.comparison import Against
     from seglab.evaluation.metrics import GroupScore, Scores
+    from seglab.evaluation.people import PeopleScores
     from seglab.evaluation.protocols import Protocol
     from seglab.evaluation.result import Evaluation
 
@@ -52,6 +53,8 @@ def show(
             for level in scores.levels
         ]
         print_rows("", ("level", "IoU", "95 %", "mean of"), levels)
+    if scores.people is not None:
+        _show_people(scores.people)
     for name in HEADLINE:
         _headline(name, getattr(scores, name), intervals.get(name), compared)
     if protocol is not None:
@@ -60,6 +63,21 @@ def show(
         note(escape(f"  {protocol.definition}"))
     for line in _remarks(evaluation, compared):
         note(escape(line))
+
+
+def _show_people(people: "PeopleScores") -> None:
+    parts = [
+        (kind.name, number(kind.ap_r), number(kind.ap_r50), str(kind.num_true), str(kind.num_found))
+        for kind in people.classes
+    ]
+    whole = ("persons (AP^p)", number(people.ap_p), number(people.ap_p50), str(people.num_true), str(people.num_found))
+    mean = ("mean of parts (AP^r)", number(people.ap_r), number(people.ap_r50), "", "")
+    title = f"people told apart · {people.num_images} images"
+    print_rows(title, ("part of a person", "AP 0.1..0.9", "AP 0.5", "true", "found"), [*parts, mean, whole])
+    precision, recall = number(people.edge_precision), number(people.edge_recall)
+    note(f"edge_f1 [bold]{number(people.edge_f1)}[/bold]  precision {precision}  recall {recall}")
+    note(f"edge_ods {number(people.edge_ods)} from {people.edge_ods_from:g}  edge_ois {number(people.edge_ois)}")
+    note(f"ap_r [bold]{number(people.ap_r)}[/bold]  ap_p [bold]{number(people.ap_p)}[/bold]")
 
 
 def number(score: float | None) -> str:

@@ -36,14 +36,18 @@ class Counting:
     shard: "Shard"
     allow_missing: bool
     batch_size: int
+    instances: bool | None = None
+    """Whether people are told apart; None: where data and prediction do."""
 
 
 class Source(ABC):
     """Something that can be scored."""
 
-    def __init__(self, task: "Task", outlines: bool) -> None:
+    def __init__(self, task: "Task", outlines: bool, people: bool) -> None:
         self.task = task
         self.outlines = outlines
+        self.people = people
+        """Whether a bar may be set on how people are told apart."""
         self.predictor: Predictor | None = None
         """The model, once it has been scored."""
 
@@ -58,13 +62,13 @@ class Source(ABC):
 
 class _Model(Source):
     def __init__(self, model: str, dataset: "Dataset", task: "Task", counting: Counting, way: Way) -> None:
-        super().__init__(task, counting.outlines)
+        super().__init__(task, counting.outlines, counting.instances is True)
         self._model, self._dataset, self._counting = model, dataset, counting
         self._device, self._engine, self._manner = way
 
     def score(self) -> "Evaluation":
         from seglab.device import choose_device
-        from seglab.evaluation.evaluate import evaluate
+        from seglab.evaluation.evaluate import evaluate, tells_people
         from seglab.inference.model import choose_model
 
         counting = self._counting
@@ -79,6 +83,9 @@ class _Model(Source):
         note(escape(f"evaluate {config.task.name} · {config.model} · {where} · {num} images"))
         if predictor.about:
             note(escape(predictor.about))
+        instances = counting.instances
+        if instances is None:
+            instances = "edge" in predictor.extras and tells_people(self._dataset, counting.split)
         with progress(num, "evaluate") as bar:
             return evaluate(
                 predictor,
@@ -87,6 +94,7 @@ class _Model(Source):
                 task=self.task,
                 outlines=counting.outlines,
                 at_model=counting.at_model,
+                instances=instances,
                 shard=counting.shard,
                 progress=bar.advance,
             )
@@ -95,18 +103,23 @@ class _Model(Source):
         from seglab.evaluation.report import pictures_of_model
 
         assert self.predictor is not None
-        return pictures_of_model(self.predictor, self._dataset, self._counting.split)
+        return pictures_of_model(self.predictor, self._dataset, self._counting.split, at_model=self._counting.at_model)
 
 
 class _Masks(Source):
     def __init__(self, pred: Path, truth: "Dataset | Path", task: "Task", counting: Counting) -> None:
-        super().__init__(task, counting.outlines)
+        super().__init__(task, counting.outlines, counting.instances is True)
         self._pred, self._truth, self._counting = pred, truth, counting
 
     def score(self) -> "Evaluation":
+        from seglab.evaluation.evaluate import tells_people
         from seglab.evaluation.folders import evaluate_folders
+        from seglab.evaluation.telling import has_instances
 
-        counting = self._counting
+        counting, instances = self._counting, self._counting.instances
+        if instances is None:
+            known = not isinstance(self._truth, Path) and tells_people(self._truth, counting.split)
+            instances = known and has_instances(self._pred)
         with progress(None, "evaluate") as bar:
             return evaluate_folders(
                 self._pred,
@@ -115,6 +128,7 @@ class _Masks(Source):
                 split=counting.split,
                 allow_missing=counting.allow_missing,
                 outlines=counting.outlines,
+                instances=instances,
                 shard=counting.shard,
                 progress=bar.advance,
             )
@@ -130,7 +144,8 @@ class _Parts(Source):
         from seglab.evaluation.record import merge, read_record
 
         self._merged = merge([read_record(path) for path in paths])
-        super().__init__(self._merged.task, bool(self._merged.scores.outlines))
+        scores = self._merged.scores
+        super().__init__(self._merged.task, bool(scores.outlines), scores.people is not None)
 
     def score(self) -> "Evaluation":
         return self._merged

@@ -36,6 +36,7 @@ __all__ = [
     "encode_png",
     "encode_webp",
     "photo_from_pillow",
+    "read_ids16",
     "read_labels",
     "read_mode",
     "read_photo",
@@ -174,6 +175,22 @@ def read_labels(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, lossy: bo
     """
     picture = _open_exact(source, max_pixels, lossy)
     return _turned(_numbers(picture), picture.orientation)
+
+
+def read_ids16(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint16]:
+    """Read a grey PNG of 8 or 16 bits as it is: what :func:`write_ids16` wrote.
+
+    Returns:
+        HW uint16 numbers.
+
+    Raises:
+        ImageError: If the file is no such picture.
+    """
+    picture = _open_exact(source, max_pixels, lossy=False)
+    stored = np.array(picture.load())
+    if picture.format != "PNG" or stored.ndim != 2 or stored.min(initial=0) < 0 or stored.max(initial=0) > 65535:
+        raise ImageError("is no grey PNG of 8 or 16 bits")
+    return stored.astype(np.uint16)
 
 
 def read_rgb_mask(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, lossy: bool = False) -> Pixels:

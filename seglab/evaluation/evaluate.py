@@ -1,7 +1,7 @@
 """Score a model on a prepared dataset, at the photos' own size."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from seglab.data.geometry import Placement
     from seglab.data.manifest import Dataset, Sample
     from seglab.engines.pixels import Pixels
+    from seglab.evaluation.people import ImagePeople
     from seglab.inference.predictor import Predictor
 
-__all__ = ["check_same_labels", "evaluate"]
+__all__ = ["check_same_labels", "check_tells_people", "evaluate", "tells_people"]
 
 T = TypeVar("T")
 Uint8 = NDArray[np.uint8]
+Float32 = NDArray[np.float32]
 
 
 def evaluate(
@@ -35,6 +37,7 @@ def evaluate(
     task: Task | None = None,
     outlines: bool = False,
     at_model: bool = False,
+    instances: bool = False,
     shard: Shard = WHOLE,
     workers: int | None = None,
     progress: Callable[[int], None] | None = None,
@@ -51,6 +54,8 @@ def evaluate(
         task: Regions and levels to score, of the same classes; the dataset's task by default.
         outlines: Look at outlines as well.
         at_model: Compare on the model's grid instead of at the photos' own size: faster, and kinder to thin things.
+        instances: Look at how people are told apart as well, in the images whose truth knows: by their outlines, if the
+            model gives them, otherwise by what hangs together.
         shard: Which part of the split.
         workers: Decoding threads; as many as there are usable CPUs by default, 0 for none.
         progress: Called with 1 after each image.
@@ -61,15 +66,17 @@ def evaluate(
     Raises:
         UsageError: If there is no split of that name.
         DataError: If model, dataset and task differ in their classes, the split is empty, no image of it could be read,
-            or the model is broken.
+            the model is broken, or ``instances`` is asked for of a split that tells no people apart.
     """
     check_same_labels("the model", predictor.task, dataset)
     task = task or dataset.task
     check_same_labels("the task", task, dataset)
+    if instances:
+        check_tells_people(dataset, split)
     samples = shard.of(dataset.split(split))
     workers = num_threads() if workers is None else workers
     depth = 2 * workers + predictor.batch_size
-    read = ahead(partial(_read, predictor, dataset, at_model), samples, workers=workers, depth=depth)
+    read = ahead(partial(_read, predictor, dataset, at_model, instances), samples, workers=workers, depth=depth)
     compared = ahead(partial(_compare, predictor, task, outlines), _run(predictor, read), workers=workers)
     tally = Tally(task)
     for outcome in compared:
@@ -85,7 +92,25 @@ def evaluate(
             f" the first, `{tally.failures[0].id}`: {tally.failures[0].reason}",
             "prepare the dataset again",
         )
-    return tally.finish()
+    return tally.finish(people=instances)
+
+
+def tells_people(dataset: "Dataset", split: str) -> bool:
+    """Tell whether the truth of any image of a split tells people apart."""
+    return any(sample.people for sample in dataset.split(split))
+
+
+def check_tells_people(dataset: "Dataset", split: str) -> None:
+    """Make sure that the truth of some images of a split tells people apart.
+
+    Raises:
+        DataError: If not.
+    """
+    if not tells_people(dataset, split):
+        raise DataError(
+            f"split `{split}` of `{dataset.dir}` does not tell people apart, so instances cannot be scored",
+            "leave `--instances` out, or prepare data that comes with ids of people",
+        )
 
 
 def check_same_labels(what: str, task: Task, dataset: "Dataset") -> None:
@@ -114,11 +139,23 @@ def check_same_labels(what: str, task: Task, dataset: "Dataset") -> None:
 class _Fitted:
     id: str
     truth: Uint8
+    people: Uint8 | None
+    """Who is who, where that is known and asked for."""
     pixels: "Pixels"
     placement: "Placement"
 
 
-def _read(predictor: "Predictor", dataset: "Dataset", at_model: bool, sample: "Sample") -> _Fitted | Failure:
+@dataclass(frozen=True)
+class _Answered:
+    fitted: _Fitted
+    logits_KHW: Float32
+    edge_HW: Float32 | None
+    """Logits of outlines, where the model gives them."""
+
+
+def _read(
+    predictor: "Predictor", dataset: "Dataset", at_model: bool, instances: bool, sample: "Sample"
+) -> _Fitted | Failure:
     from seglab.data.geometry import Placement, fit_labels
     from seglab.data.images import read_labels, read_photo
 
@@ -127,37 +164,63 @@ def _read(predictor: "Predictor", dataset: "Dataset", at_model: bool, sample: "S
         fitted = predictor.fit(read_photo(dataset.image_path(sample)).image)
         what = "labels"
         truth = read_labels(dataset.label_path(sample))
+        what = "people"
+        path = dataset.people_path(sample) if instances else None
+        people = None if path is None else read_labels(path)
     except (DataError, OSError) as error:
         return Failure(sample.id, f"{what}: {error}")
     pixels, placement = fitted
     if at_model:
-        truth = fit_labels(truth, predictor.config.preprocess)
+        preprocess = predictor.config.preprocess
+        truth, people = fit_labels(truth, preprocess), None if people is None else fit_labels(people, preprocess)
         height, width = placement.size_hw
         placement = Placement(placement.size_hw, placement.size_hw, (0, 0, height, width))
-    return _Fitted(sample.id, truth, pixels, placement)
+    return _Fitted(sample.id, truth, people, pixels, placement)
 
 
-def _run(
-    predictor: "Predictor", read: Iterable[_Fitted | Failure]
-) -> Iterator[tuple[_Fitted, NDArray[np.float32]] | Failure]:
+def _run(predictor: "Predictor", read: Iterable[_Fitted | Failure]) -> Iterator[_Answered | Failure]:
     for batch in _batches(read, predictor.batch_size):
-        fitted = [item for item in batch if isinstance(item, _Fitted)]
-        logits_BKHW = iter(predictor.run(np.stack([item.pixels for item in fitted])) if fitted else ())
+        answers = iter(_answers(predictor, [item for item in batch if isinstance(item, _Fitted)]))
         for item in batch:
-            yield item if isinstance(item, Failure) else (item, next(logits_BKHW))
+            yield item if isinstance(item, Failure) else next(answers)
+
+
+def _answers(predictor: "Predictor", fitted: list[_Fitted]) -> Iterator[_Answered]:
+    if not fitted:
+        return
+    pixels_BHWC = np.stack([item.pixels for item in fitted])
+    if any(item.people is not None for item in fitted):
+        logits_BKHW, extras = predictor.run_with_extras(pixels_BHWC)
+    else:
+        logits_BKHW, extras = predictor.run(pixels_BHWC), {}
+    edge_B1HW = extras.get("edge")
+    for position, item in enumerate(fitted):
+        yield _Answered(item, logits_BKHW[position], None if edge_B1HW is None else edge_B1HW[position, 0])
 
 
 def _compare(
-    predictor: "Predictor", task: Task, outlines: bool, item: tuple[_Fitted, NDArray[np.float32]] | Failure
+    predictor: "Predictor", task: Task, outlines: bool, item: _Answered | Failure
 ) -> tuple[str, Comparison] | Failure:
     if isinstance(item, Failure):
         return item
-    fitted, logits_KHW = item
-    prediction = predictor.road.labels(logits_KHW, fitted.placement)
+    fitted = item.fitted
+    prediction = predictor.road.labels(item.logits_KHW, fitted.placement)
     try:
-        return fitted.id, compare(fitted.truth, prediction, task, outlines=outlines)
+        compared = compare(fitted.truth, prediction, task, outlines=outlines)
+        return fitted.id, replace(compared, people=_people(predictor.task, item, prediction))
     except DataError as error:
         return Failure(fitted.id, error.message)
+
+
+def _people(task: Task, item: _Answered, prediction: Uint8) -> "ImagePeople | None":
+    fitted = item.fitted
+    if fitted.people is None:
+        return None
+    from seglab.evaluation.people import compare_people
+    from seglab.evaluation.telling import found_by_model
+
+    found = found_by_model(item.logits_KHW, item.edge_HW, fitted.placement, prediction, task)
+    return compare_people(fitted.truth, fitted.people, prediction, found, task)
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -1,7 +1,7 @@
 """Score masks that any tool has written: a folder of predictions against a folder or split of truths."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from seglab.device import num_threads
 from seglab.errors import DataError
-from seglab.evaluation.evaluate import check_same_labels
+from seglab.evaluation.evaluate import check_same_labels, check_tells_people
 from seglab.evaluation.result import Comparison, Evaluation, Tally, compare
 from seglab.pipeline import ahead
 from seglab.shards import WHOLE, Shard
@@ -19,6 +19,7 @@ from seglab.tasks import IGNORE, Task
 
 if TYPE_CHECKING:
     from seglab.data.manifest import Dataset
+    from seglab.evaluation.people import ImagePeople
 
 __all__ = ["evaluate_folders", "open_pairs"]
 
@@ -36,6 +37,7 @@ def evaluate_folders(
     split: str = "test",
     allow_missing: bool = False,
     outlines: bool = False,
+    instances: bool = False,
     shard: Shard = WHOLE,
     workers: int | None = None,
     progress: Callable[[int], None] | None = None,
@@ -52,19 +54,23 @@ def evaluate_folders(
         split: Which split, if the truth is a dataset.
         allow_missing: Score a missing prediction as all background instead of refusing.
         outlines: Look at outlines as well.
+        instances: Look at how people are told apart as well, by ``NAME.instances.png`` and ``NAME.people.json`` beside
+            the masks, in the images whose truth knows.
         shard: Which part of the truths; predictions that another part has are not counted as extra.
         workers: Decoding threads; as many as there are usable CPUs by default, 0 for none.
         progress: Called with 1 after each image.
 
     Raises:
         DataError: If a prediction is missing, a mask cannot be read, differs in size from its truth or holds an id
-            outside the task: all are named at once. Also if a folder is empty or the dataset has other classes.
+            outside the task: all are named at once. Also if a folder is empty, the dataset has other classes, or
+            ``instances`` is asked for and the truth does not tell people apart.
     """
+    people = _people_of(truth, split) if instances else {}
     everything = _masks_of(truth, split, task)
     truths = dict(shard.of(list(everything.items())))
     predictions = _masks_in(pred_dir)
     missing = tuple(name for name in truths if name not in predictions)
-    pairs = [_Pair(name, path, predictions.get(name)) for name, path in truths.items()]
+    pairs = [_Pair(name, path, predictions.get(name), people.get(name)) for name, path in truths.items()]
     problems = [] if allow_missing else [f"`{name}`: no prediction" for name in missing]
     wanted = [pair for pair in pairs if allow_missing or pair.prediction is not None]
     tally = Tally(task)
@@ -81,7 +87,8 @@ def evaluate_folders(
         raise DataError(f"{len(problems)} of {len(truths)} masks cannot be scored: {_listed(problems)}", hint)
     if isinstance(truth, Path):
         _refuse_mistaken_white(tally)
-    return tally.finish(missing=missing, num_extra=sum(name not in everything for name in predictions))
+    num_extra = sum(name not in everything for name in predictions)
+    return tally.finish(missing=missing, num_extra=num_extra, people=instances)
 
 
 def open_pairs(
@@ -112,15 +119,25 @@ def _masks_of(truth: "Dataset | Path", split: str, task: Task) -> dict[str, Path
     return {sample.id: truth.label_path(sample) for sample in truth.split(split)}
 
 
+def _people_of(truth: "Dataset | Path", split: str) -> dict[str, Path]:
+    if isinstance(truth, Path):
+        raise DataError(f"`{truth}` does not tell people apart", "a prepared dataset (`--data`) can")
+    check_tells_people(truth, split)
+    paths = {sample.id: truth.people_path(sample) for sample in truth.split(split)}
+    return {name: path for name, path in paths.items() if path is not None}
+
+
 def _masks_in(folder: Path) -> dict[str, Path]:
     """Return the pictures in a folder and its subfolders by their path without suffix, sorted; hidden files are not.
 
-    Where a name exists both as JPEG, which cannot hold class ids, and otherwise, the JPEG is not taken.
+    Where a name exists both as JPEG, which cannot hold class ids, and otherwise, the JPEG is not taken; nor are ids of
+    people beside a mask.
 
     Raises:
         DataError: If there is no such folder, no picture in it, or two for one name.
     """
     from seglab.data.images import IMAGE_SUFFIXES
+    from seglab.evaluation.telling import IDS_ENDING
 
     if not folder.is_dir():
         raise DataError(f"there is no folder `{folder}`")
@@ -130,6 +147,7 @@ def _masks_in(folder: Path) -> dict[str, Path]:
         hidden = any(part.startswith(".") for part in inside.parts)
         if path.suffix.lower() in IMAGE_SUFFIXES and not hidden and path.is_file():
             found.setdefault(inside.with_suffix("").as_posix(), []).append(path)
+    found = {name: paths for name, paths in found.items() if name.removesuffix(IDS_ENDING) not in found.keys() - {name}}
     if not found:
         raise DataError(f"there is no mask in `{folder}`", "masks are palette or id PNGs, named like their truths")
     lossless = {
@@ -146,6 +164,8 @@ class _Pair:
     name: str
     truth: Path
     prediction: Path | None
+    people: Path | None
+    """True ids of people, where they are known and looked at."""
 
 
 def _score(task: Task, outlines: bool, pair: _Pair) -> Comparison | str:
@@ -155,14 +175,37 @@ def _score(task: Task, outlines: bool, pair: _Pair) -> Comparison | str:
     what = "truth"
     try:
         truth = read_labels(pair.truth)
+        what = "people"
+        people = None if pair.people is None else read_labels(pair.people)
         what = "prediction"
         prediction = np.zeros_like(truth) if pair.prediction is None else read_labels(pair.prediction)
     except (DataError, OSError) as error:
         return f"{what}: {error}"
+    prediction = _white_as_one(prediction, task)
     try:
-        return compare(truth, _white_as_one(prediction, task), task, outlines=outlines)
+        compared = compare(truth, prediction, task, outlines=outlines)
     except DataError as error:
         return error.message
+    if people is None:
+        return compared
+    try:
+        return replace(compared, people=_compare_people(truth, people, prediction, pair.prediction, task))
+    except (DataError, OSError) as error:
+        return f"instances: {error}"
+
+
+def _compare_people(
+    truth: NDArray[np.uint8],
+    people: NDArray[np.uint8],
+    prediction: NDArray[np.uint8],
+    path: Path | None,
+    task: Task,
+) -> "ImagePeople":
+    from seglab.evaluation.people import Found, compare_people
+    from seglab.evaluation.telling import read_found
+
+    found = Found(np.zeros(truth.shape, np.uint16), {}) if path is None else read_found(path, task)
+    return compare_people(truth, people, prediction, found, task)
 
 
 def _white_as_one(prediction: NDArray[np.uint8], task: Task) -> NDArray[np.uint8]:

@@ -26,18 +26,19 @@ class Gate:
         return self.value is not None and self.value >= self.at_least
 
 
-def parse_gates(texts: Iterable[str], task: Task, *, outlines: bool = False) -> dict[str, float]:
+def parse_gates(texts: Iterable[str], task: Task, *, outlines: bool = False, people: bool = False) -> dict[str, float]:
     """Read ``NAME=VALUE`` texts into bars by metric name; of two for a metric the last holds.
 
     Args:
         texts: The bars.
         task: What is scored.
         outlines: Whether outlines are scored too.
+        people: Whether it is scored how people are told apart.
 
     Raises:
         UsageError: If the task has no such metric, or the value is not a number within 0..1.
     """
-    known = metric_names(task, outlines=outlines)
+    known = metric_names(task, outlines=outlines, people=people)
     gates = {}
     for text in texts:
         name, _, number = text.partition("=")

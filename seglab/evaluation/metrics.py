@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seglab.errors import unknown
+from seglab.evaluation.people import PeopleScores, people_metrics
 from seglab.tasks import Task
 
 if TYPE_CHECKING:
@@ -213,6 +214,8 @@ class Scores:
     """Pixels that the truth marks 255: left out."""
     outlines: tuple[OutlineScore, ...] = ()
     """Of the classes, then the regions; empty where outlines were not looked at."""
+    people: PeopleScores | None = None
+    """How well people are told apart, where that was looked at."""
 
     @property
     def ignored_share(self) -> float:
@@ -259,6 +262,7 @@ class Scores:
                 }
                 for level in self.levels
             },
+            "people": None if self.people is None else self.people.to_dict(),
         }
 
 
@@ -306,18 +310,20 @@ def summarize(matrix: "Matrix", task: Task, *, num_ignored: int = 0) -> Scores:
     )
 
 
-def metric_names(task: Task, *, outlines: bool = False) -> tuple[str, ...]:
+def metric_names(task: Task, *, outlines: bool = False, people: bool = False) -> tuple[str, ...]:
     """Return every name that :func:`value` knows for a task, headline figures first.
 
     Args:
         task: The task.
         outlines: Whether outlines are looked at.
+        people: Whether it is looked at how people are told apart.
     """
     return (
         *_HEADLINE,
         *(f"{measure}.{name}" for measure in MEASURES for name in groups(task)),
         *(f"level.{name}.iou" for name in task.levels),
         *(f"{measure}.{name}" for measure in OUTLINE_MEASURES for name in groups(task) if outlines),
+        *(people_metrics(task) if people else ()),
     )
 
 
@@ -343,6 +349,7 @@ def value(scores: Scores, name: str) -> float | None:
             for measure in OUTLINE_MEASURES
             for score in scores.outlines
         },
+        **({} if scores.people is None else scores.people.values()),
     }
     if name not in table:
         raise unknown(f"metric of task `{scores.task}`", name, table)

@@ -49,8 +49,9 @@ def metrics_csv(evaluation: Evaluation, intervals: Mapping[str, Interval | None]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["metric", "value", "low", "high"])
-    for name in metric_names(evaluation.task, outlines=bool(evaluation.scores.outlines)):
-        score, interval = value(evaluation.scores, name), intervals.get(name)
+    scores = evaluation.scores
+    for name in metric_names(evaluation.task, outlines=bool(scores.outlines), people=scores.people is not None):
+        score, interval = value(scores, name), intervals.get(name)
         bounds = ("", "") if interval is None else (f"{interval.low:.6f}", f"{interval.high:.6f}")
         writer.writerow([name, "" if score is None else f"{score:.6f}", *bounds])
     return text.getvalue()

@@ -2,7 +2,12 @@
 
 The JSON is that of :meth:`seglab.evaluation.result.Evaluation.to_dict` and, beside it, the whole task
 (``task_definition``) and under ``images`` the counts of every image in columns: ``id``, ``miou``, ``pixel_accuracy``,
-and ``tp``, ``fp``, ``fn`` with a number a group, ``outlines`` where outlines were looked at.
+and ``tp``, ``fp``, ``fn`` with a number a group, ``outlines`` where outlines were looked at, ``people``
+where it was looked at how people are told apart (see :class:`seglab.evaluation.people.ImagePeople`; null for an image
+whose truth does not know).
+
+The number of the schema rises when a key changes its meaning or goes. Keys that are added, as ``people`` was, leave it:
+a file without them is one in which nobody looked.
 """
 
 import json
@@ -18,6 +23,7 @@ from numpy.typing import NDArray
 from seglab.errors import DataError
 from seglab.evaluation.boundary import NUM_COUNTS
 from seglab.evaluation.metrics import SCHEMA, Counts, groups
+from seglab.evaluation.people import ImagePeople
 from seglab.evaluation.result import Evaluation, Failure, assemble
 from seglab.tasks import Task
 
@@ -38,6 +44,8 @@ def to_record(evaluation: Evaluation) -> dict[str, Any]:
     }
     if evaluation.outlines is not None:
         columns["outlines"] = evaluation.outlines.tolist()
+    if evaluation.people is not None:
+        columns["people"] = [None if image is None else image.to_dict() for image in evaluation.people]
     return {**evaluation.to_dict(), "task_definition": evaluation.task.to_dict(), "images": columns}
 
 
@@ -84,6 +92,10 @@ def merge(parts: Sequence[Evaluation]) -> Evaluation:
     several = [part.outlines for part in parts if part.outlines is not None]
     if several and len(several) < len(parts):
         raise DataError("only some of the parts looked at outlines", "evaluate all with `--boundary`, or none")
+    looked = [part.people for part in parts if part.people is not None]
+    if looked and len(looked) < len(parts):
+        raise DataError("only some of the parts looked at who is who", "evaluate all with `--instances`, or none")
+    people = [image for images in looked for image in images]
     ids = [name for part in parts for name in part.ids]
     order = sorted(range(len(ids)), key=lambda row: ids[row])
     columns = [np.concatenate([getattr(part.counts, field.name) for part in parts])[order] for field in fields(Counts)]
@@ -97,6 +109,7 @@ def merge(parts: Sequence[Evaluation]) -> Evaluation:
         failures=tuple(sorted((failure for part in parts for failure in part.failures), key=lambda one: one.id)),
         missing=tuple(sorted(name for part in parts for name in part.missing)),
         num_extra=max(part.num_extra for part in parts),
+        people=tuple(people[row] for row in order) if looked else None,
     )
 
 
@@ -115,7 +128,14 @@ def _build(values: Mapping[str, Any]) -> Evaluation:
         failures=tuple(Failure(str(one["id"]), str(one["reason"])) for one in values["failures"]),
         missing=tuple(map(str, values["missing"])),
         num_extra=int(values["num_extra"]),
+        people=None if columns.get("people") is None else _people(columns["people"], len(ids), task),
     )
+
+
+def _people(values: Any, num_images: int, task: Task) -> tuple[ImagePeople | None, ...]:
+    if len(values) != num_images:
+        raise ValueError(f"expected people of {num_images} images")
+    return tuple(None if one is None else ImagePeople.from_dict(one, task.num_classes) for one in values)
 
 
 def _ints(values: Any, shape: tuple[int, ...]) -> NDArray[np.int64]:

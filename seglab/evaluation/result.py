@@ -25,6 +25,7 @@ from seglab.evaluation.metrics import (
     pixel_accuracy,
     summarize,
 )
+from seglab.evaluation.people import ImagePeople, score_people
 from seglab.tasks import Task
 
 __all__ = ["Comparison", "Evaluation", "Failure", "ImageScore", "Tally", "assemble", "compare"]
@@ -51,6 +52,8 @@ class Comparison:
     """Pixels that the truth marks 255; they are not in the matrix."""
     outlines: NDArray[np.int64] | None = None
     """(G, :data:`seglab.evaluation.boundary.NUM_COUNTS`), where outlines are looked at."""
+    people: ImagePeople | None = None
+    """How people are told apart, where that is looked at and the truth knows."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ class Evaluation:
     """Images without a prediction that were scored as background on request."""
     num_extra: int = 0
     """Predictions without a truth, which were not looked at."""
+    people: tuple[ImagePeople | None, ...] | None = None
+    """How people are told apart in each image, None where the truth does not know; None where nobody looked."""
 
     @property
     def num_images(self) -> int:
@@ -149,6 +154,7 @@ class Tally:
         self.failures: list[Failure] = []
         self._counts: list[NDArray[np.int64]] = []
         self._outlines: list[NDArray[np.int64]] = []
+        self._people: list[ImagePeople | None] = []
 
     def add(self, name: str, compared: Comparison) -> None:
         """Add an image."""
@@ -159,9 +165,10 @@ class Tally:
         self._counts.append(np.stack([counts.tp, counts.fp, counts.fn]))
         if compared.outlines is not None:
             self._outlines.append(compared.outlines)
+        self._people.append(compared.people)
 
-    def finish(self, *, missing: tuple[str, ...] = (), num_extra: int = 0) -> Evaluation:
-        """Score what was added."""
+    def finish(self, *, missing: tuple[str, ...] = (), num_extra: int = 0, people: bool = False) -> Evaluation:
+        """Score what was added; with ``people`` also how they are told apart."""
         empty = np.zeros((0, 3, len(groups(self.task))), np.int64)
         counts_N3G = np.stack(self._counts) if self._counts else empty
         return assemble(
@@ -174,6 +181,7 @@ class Tally:
             failures=tuple(self.failures),
             missing=missing,
             num_extra=num_extra,
+            people=tuple(self._people) if people else None,
         )
 
 
@@ -188,12 +196,15 @@ def assemble(
     failures: tuple[Failure, ...] = (),
     missing: tuple[str, ...] = (),
     num_extra: int = 0,
+    people: tuple[ImagePeople | None, ...] | None = None,
 ) -> Evaluation:
     """Score counts; the arguments are the fields of :class:`Evaluation`."""
     scores = summarize(matrix, task, num_ignored=num_ignored)
     if outlines is not None:
         scores = replace(scores, outlines=_score_outlines(task, outlines.sum(0)))
-    return Evaluation(task, matrix, scores, tuple(ids), counts, outlines, failures, missing, num_extra)
+    if people is not None:
+        scores = replace(scores, people=score_people([image for image in people if image is not None], task))
+    return Evaluation(task, matrix, scores, tuple(ids), counts, outlines, failures, missing, num_extra, people)
 
 
 def compare(

@@ -23,7 +23,16 @@ from seglab.inference.fragments import LEAST_PIXELS, merge_fragments
 from seglab.inference.thinning import thin
 from seglab.tasks import Task
 
-__all__ = ["Instance", "Instances", "find_instances", "part_scores", "partition"]
+__all__ = [
+    "Instance",
+    "Instances",
+    "edge_probs",
+    "find_instances",
+    "part_scores",
+    "partition",
+    "resize_ids",
+    "working_hw",
+]
 
 EDGE_FROM: Final = 0.2
 """Probability from which a pixel is part of an outline."""
@@ -82,9 +91,9 @@ def find_instances(
         labels: Class ids at the photo's own size; every pixel that is not background (0) gets an owner.
         task: What the classes are. With one class but the background, fragments are judged by their size alone.
     """
-    small = replace(placement, source_hw=_working_hw(placement.source_hw))
+    small = replace(placement, source_hw=working_hw(placement.source_hw))
     small_labels = unfit_labels(logits_KHW, small)
-    edges = unfit_probs(np.stack([np.zeros_like(edge_logits_HW), edge_logits_HW]), small, [1])
+    edges = edge_probs(edge_logits_HW, placement)
     small_ids = partition(small_labels, edges, parts_matter=task.num_classes > 2)
     ids = _to_photo(small_ids, placement.source_hw) * (labels != 0).astype(np.uint16)
     ids = _renumber(ids)
@@ -94,6 +103,17 @@ def find_instances(
         certainty[where] = unfit_probs(logits_KHW, small, [int(number)])[where]
     sums = _Sums(ids, labels, certainty, _strength(small_labels, edges))
     return Instances(ids, tuple(_describe(number, ids, sums, task) for number in range(1, int(ids.max(initial=0)) + 1)))
+
+
+def edge_probs(edge_logits_HW: Float32, placement: Placement) -> Float32:
+    """Return how probable an outline is, HW, on the picture that people are told apart on: see :func:`working_hw`.
+
+    Args:
+        edge_logits_HW: On the model's grid.
+        placement: Where the photo lies on it.
+    """
+    small = replace(placement, source_hw=working_hw(placement.source_hw))
+    return unfit_probs(np.stack([np.zeros_like(edge_logits_HW), edge_logits_HW]), small, [1])
 
 
 def partition(labels: Uint8, edges: Float32, *, parts_matter: bool = True) -> Uint16:
@@ -117,6 +137,20 @@ def partition(labels: Uint8, edges: Float32, *, parts_matter: bool = True) -> Ui
     return _renumber(np.where(foreground, _nearest(owners), 0).astype(np.uint16))
 
 
+def working_hw(source_hw: tuple[int, int]) -> tuple[int, int]:
+    """Return the size on which people are told apart in a photo: at most :data:`WORKING_SIDE` pixels long."""
+    scale = min(1.0, WORKING_SIDE / max(source_hw))
+    height, width = (max(1, round(side * scale)) for side in source_hw)
+    return height, width
+
+
+def resize_ids(ids: Uint16, size_hw: tuple[int, int]) -> Uint16:
+    """Resize ids of people: every new pixel takes the id under its centre."""
+    rows, columns = _places(ids.shape, size_hw)
+    resized: Uint16 = ids[rows[:, None], columns]
+    return resized
+
+
 def part_scores(ids: Uint16, labels: Uint8, certainty: Float32, edges: Float32) -> dict[tuple[int, int], float]:
     """Return the score of every part of every person: pixels x mean certainty x outline score.
 
@@ -138,12 +172,6 @@ def part_scores(ids: Uint16, labels: Uint8, certainty: Float32, edges: Float32) 
         (person + 1, number): sums.score(person + 1, number)
         for person, number in zip(people.tolist(), classes.tolist(), strict=True)
     }
-
-
-def _working_hw(source_hw: tuple[int, int]) -> tuple[int, int]:
-    scale = min(1.0, WORKING_SIDE / max(source_hw))
-    height, width = (max(1, round(side * scale)) for side in source_hw)
-    return height, width
 
 
 def _lines(strokes: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -211,13 +239,11 @@ def _renumber(ids: Uint16) -> Uint16:
 def _to_photo(ids: Uint16, size_hw: tuple[int, int]) -> Uint16:
     """Bring ids to the photo's size, background and all: each pixel takes the owner nearest to its centre."""
     owned = _nearest(ids.astype(np.int32)).astype(np.uint16)
-    rows, columns = _places(owned.shape, size_hw)
-    photo: Uint16 = owned[rows[:, None], columns]
-    return photo
+    return resize_ids(owned, size_hw)
 
 
 def _places(old_hw: tuple[int, ...], new_hw: tuple[int, ...]) -> Iterator[NDArray[np.intp]]:
-    """Yield, for the rows and the columns of a larger picture, where in a smaller one their centres lie."""
+    """Yield, for the rows and the columns of a picture, where in another one their centres lie."""
     for new, old in zip(new_hw, old_hw, strict=True):
         yield ((np.arange(new) + 0.5) * (old / new)).astype(np.intp)
 

@@ -1,8 +1,11 @@
 """An evaluation whose names attack the page that shows them."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from seglab.evaluation.bootstrap import differences, intervals
+from seglab.evaluation.people import Found, compare_people
 from seglab.evaluation.report import Baseline, Pictures
 from seglab.evaluation.result import Failure, Tally, compare
 from seglab.tasks import Task
@@ -47,12 +50,22 @@ def many_images(task=TASK, num=45, *, seed=4, num_shown=4, size_hw=(48, 64)):
     return images
 
 
-def evaluation_of(images, task=TASK, *, outlines=False, failures=()):
+def people_of(pictures, task):
+    """Return how the left and the right half of a picture are told apart, as persons."""
+    width = pictures.truth.shape[1]
+    halves = np.broadcast_to(1 + (np.arange(width) >= width // 2).astype(np.uint8), pictures.truth.shape)
+    scores = {(person, kind): person + kind for person in (1, 2) for kind in range(task.num_classes)}
+    found = Found(np.roll(halves, 1, axis=1).astype(np.uint16), scores)
+    return compare_people(pictures.truth, halves.copy(), pictures.prediction, found, task)
+
+
+def evaluation_of(images, task=TASK, *, outlines=False, people=False, failures=()):
     tally = Tally(task)
     for name, pictures in images.items():
-        tally.add(name, compare(pictures.truth, pictures.prediction, task, outlines=outlines))
+        compared = compare(pictures.truth, pictures.prediction, task, outlines=outlines)
+        tally.add(name, replace(compared, people=people_of(pictures, task)) if people else compared)
     tally.failures += [Failure(name, reason) for name, reason in failures]
-    return tally.finish(missing=("<u>gone", "too"), num_extra=3)
+    return tally.finish(missing=("<u>gone", "too"), num_extra=3, people=people)
 
 
 def report_arguments(images, evaluation):

@@ -242,11 +242,12 @@ def test_json_is_the_agreed_form():
     assert list(values) == [
         "schema", "task", "miou", "miou_foreground", "mean_f1", "pixel_accuracy", "mean_accuracy", "fwiou", "mean_of",
         "absent", "false_alarms", "num_pixels", "num_ignored", "ignored_share", "classes", "regions", "outlines",
-        "levels",
+        "levels", "people",
     ]  # fmt: skip
     assert list(values["classes"]["a"]) == ["iou", "f1", "precision", "recall", "num_pixels", "tp", "fp", "fn"]
     assert values["classes"]["c"]["iou"] is None
     assert values["outlines"] == {}
+    assert values["people"] is None
     assert values["levels"]["mixed"] == {"iou": 1.0, "mean_of": ["ab"], "left_out": ["c"]}
     headline = {field.name for field in fields(Scores) if field.type in (float, "float")}
     assert headline == set(list(values)[2:8])

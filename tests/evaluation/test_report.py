@@ -7,6 +7,7 @@ import json
 import math
 import re
 import tomllib
+from dataclasses import replace
 from fnmatch import fnmatch
 from html.parser import HTMLParser
 from pathlib import Path
@@ -88,7 +89,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def evaluation(images):
-    return evaluation_of(images, outlines=True, failures=[("<b>bad</b>.jpg", "truncated <file>")])
+    return evaluation_of(images, outlines=True, people=True, failures=[("<b>bad</b>.jpg", "truncated <file>")])
 
 
 @pytest.fixture(scope="module")
@@ -260,6 +261,20 @@ def test_pictures_of_a_model_are_what_was_scored(predictor, dataset):
     assert all(look(name).photo.shape[:2] == look(name).truth.shape for name in evaluation.ids)
 
 
+@pytest.mark.parametrize("mode", ["pad", "stretch"])
+def test_pictures_on_the_grid_are_what_was_scored(predictor, dataset, mode):
+    seer = predictor(size_hw=(30, 44))
+    seer.config.preprocess = replace(seer.config.preprocess, fit=mode)
+    evaluation = evaluate(seer, dataset, at_model=True)
+    look = pictures_of_model(seer, dataset, at_model=True)
+    assert_counted(evaluation, look)
+    for name in evaluation.ids:
+        shown = look(name)
+        assert shown.photo.shape[:2] == shown.truth.shape == shown.prediction.shape
+    shape = look("p2").truth.shape  # of 40x23
+    assert shape == ((30, 44) if mode == "stretch" else (30, 17))
+
+
 def test_pictures_of_masks_are_what_was_scored(tmp_path, dataset, seen):
     from seglab.data.images import write_labels
 
@@ -277,6 +292,21 @@ def test_pictures_of_masks_are_what_was_scored(tmp_path, dataset, seen):
     bare = pictures_of_masks(tmp_path / "pred", folder, dataset.task)
     assert_counted(evaluation, bare)
     assert bare("p1").photo is None
+
+
+def test_how_people_are_told_apart(read, evaluation):
+    people = evaluation.scores.people
+    assert 0 < people.ap_p50 < people.ap_r50 < 1
+    rows = {row[0]: row[1:] for row in read.rows if len(row) == 5}
+    for kind in people.classes:
+        assert rows[kind.name] == [score(kind.ap_r), score(kind.ap_r50), f"{kind.num_true}", f"{kind.num_found}"]
+    assert rows["never"][:2] == ["–", "–"]
+    by_overlap = {row[0]: row[1:] for row in read.rows if len(row) == 3 and row[0].startswith("0.")}
+    assert by_overlap["0.5"] == [score(people.ap_r50), score(people.ap_p50)]
+    assert list(by_overlap) == [f"0.{tenth}" for tenth in range(1, 10)]
+    for name in ("edge_f1", "edge_precision", "edge_recall", "edge_ods", "edge_ois", "ap_r", "ap_p", "ap_p50"):
+        assert f"{getattr(people, name):.3f}" in read.text
+    assert "45 images whose truth tells people apart: 90 people there, 90 found." in read.text
 
 
 def assert_counted(evaluation, look):
@@ -369,7 +399,17 @@ def test_the_page_is_whole(read):
     links = [attributes["href"][1:] for tag, attributes in read.tags if tag == "a"]
     assert len(set(read.ids)) == len(read.ids)
     assert set(links) <= set(read.ids)
-    sections = ["figures", "classes", "hierarchy", "confusion", "spread", "left-out", "gallery", "configuration"]
+    sections = [
+        "figures",
+        "classes",
+        "people",
+        "hierarchy",
+        "confusion",
+        "spread",
+        "left-out",
+        "gallery",
+        "configuration",
+    ]
     assert links == ["figures", *sections]
     labelled = {attributes["for"] for tag, attributes in read.tags if tag == "label" and "for" in attributes}
     assert labelled <= set(read.ids)

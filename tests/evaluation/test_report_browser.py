@@ -26,7 +26,7 @@ def browser(tmp_path_factory):
 def path(tmp_path_factory):
     """A report with everything in it, and names that attack it."""
     images = many_images()
-    evaluation = evaluation_of(images, outlines=True, failures=[("<b>bad", "truncated")])
+    evaluation = evaluation_of(images, outlines=True, people=True, failures=[("<b>bad", "truncated")])
     path = tmp_path_factory.mktemp("report") / "report #1 100%.html"
     write_report(path, evaluation, **report_arguments(images, evaluation))
     return path

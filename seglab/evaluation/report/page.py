@@ -14,6 +14,7 @@ from seglab.evaluation.gates import Gate
 from seglab.evaluation.report.gallery import NUM_EACH, gallery
 from seglab.evaluation.report.markup import Html, element, join, named, to_json
 from seglab.evaluation.report.matrix import confusions, heat_map
+from seglab.evaluation.report.people import people_told_apart
 from seglab.evaluation.report.pictures import Pictures
 from seglab.evaluation.report.sections import class_bars, class_table, headline, left_out, settings
 from seglab.evaluation.report.spread import spread_over_images
@@ -90,6 +91,8 @@ def write_report(
         _marks(bool(intervals), baseline),
         class_table(scores, task, ranges, changes),
     )
+    if scores.people is not None:
+        page.add("people", "People", people_told_apart(scores.people, task))
     if tree := hierarchy(scores, task):
         page.add("hierarchy", "Hierarchy", tree)
     wrong = confusions(evaluation.matrix, task)

@@ -32,7 +32,7 @@ class Pictures:
 
 
 def pictures_of_model(
-    predictor: "Predictor", dataset: "Dataset", split: str = "test"
+    predictor: "Predictor", dataset: "Dataset", split: str = "test", *, at_model: bool = False
 ) -> Callable[[str], Pictures | None]:
     """Return what reads the photo and labels of an id and predicts the photo again; None for ids of other splits.
 
@@ -40,6 +40,7 @@ def pictures_of_model(
         predictor: The model that was scored.
         dataset: What it was scored on.
         split: Which split.
+        at_model: Show everything as it lies on the model's grid, on which it was scored.
     """
     samples = {sample.id: sample for sample in dataset.split(split)}
 
@@ -50,9 +51,28 @@ def pictures_of_model(
         if sample is None:
             return None
         photo = read_photo(dataset.image_path(sample)).image
-        return Pictures(read_labels(dataset.label_path(sample)), predictor.labels([photo])[0], photo)
+        truth = read_labels(dataset.label_path(sample))
+        if at_model:
+            return _on_grid(predictor, photo, truth)
+        return Pictures(truth, predictor.labels([photo])[0], photo)
 
     return look
+
+
+def _on_grid(predictor: "Predictor", photo: Uint8, truth: Uint8) -> Pictures:
+    """Return what was scored with ``at_model`` and the photo as it was fitted, without the grid's padding."""
+    from seglab.data.geometry import Placement, fit_image, fit_labels
+
+    preprocess = predictor.config.preprocess
+    pixels, placement = predictor.fit(photo)
+    logits_KHW = predictor.run(pixels[None])[0]
+    height, width = placement.size_hw
+    grid = Placement(placement.size_hw, placement.size_hw, (0, 0, height, width))
+    fitted, _ = fit_image(photo, preprocess)
+    top, left, height, width = placement.box
+    box = slice(top, top + height), slice(left, left + width)
+    prediction = predictor.road.labels(logits_KHW, grid)
+    return Pictures(fit_labels(truth, preprocess)[box], prediction[box], fitted[box])
 
 
 def pictures_of_masks(
