@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from seglab.errors import DataError
 from seglab.evaluation.boundary import NUM_COUNTS
-from seglab.evaluation.metrics import SCHEMA, Counts, groups
+from seglab.evaluation.confusion import Matrix
+from seglab.evaluation.metrics import SCHEMA, Counts, count, groups
 from seglab.evaluation.people import ImagePeople
 from seglab.evaluation.result import Evaluation, Failure, assemble
 from seglab.tasks import Task
@@ -64,10 +65,15 @@ def read_record(path: Path) -> Evaluation:
         raise DataError(f"`{path}` is no JSON: {str(error)[:100]}", _HINT) from error
     if not isinstance(values, dict) or "confusion" not in values or "images" not in values:
         raise DataError(f"`{path}` is not an evaluation of this version", _HINT)
-    if isinstance(values.get("schema"), int) and values["schema"] > SCHEMA:
-        raise DataError(f"`{path}` is of version {values['schema']}, this seglab reads up to {SCHEMA}", "update seglab")
+    version = values.get("schema")
+    if not isinstance(version, int) or version < 1:
+        raise DataError(f"`{path}` is not an evaluation: its schema is `{version}`", _HINT)
+    if version > SCHEMA:
+        raise DataError(f"`{path}` is of version {version}, this seglab reads up to {SCHEMA}", "update seglab")
     try:
         return _build(values)
+    except DataError as error:
+        raise DataError(f"`{path}` is damaged: {error.message}", _HINT) from error
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise DataError(f"`{path}` is damaged: {type(error).__name__} {str(error)[:100]}", _HINT) from error
 
@@ -115,21 +121,37 @@ def merge(parts: Sequence[Evaluation]) -> Evaluation:
 
 def _build(values: Mapping[str, Any]) -> Evaluation:
     task = Task.from_dict(values["task_definition"])
-    columns, ids = values["images"], [str(name) for name in values["images"]["id"]]
+    columns, ids = values["images"], _ids(values["images"]["id"])
     shape = len(ids), len(groups(task))
     outlines = columns.get("outlines")
+    matrix = _ints(values["confusion"], (task.num_classes, task.num_classes))
+    counts = Counts(*(_ints(columns[field.name], shape) for field in fields(Counts)))
+    _check_sums(matrix, counts, task)
     return assemble(
         task,
-        _ints(values["confusion"], (task.num_classes, task.num_classes)),
-        int(values["num_ignored"]),
+        matrix,
+        int(_ints([values["num_ignored"]], (1,))[0]),
         ids,
-        Counts(*(_ints(columns[field.name], shape) for field in fields(Counts))),
+        counts,
         None if outlines is None else _ints(outlines, (*shape, NUM_COUNTS)),
         failures=tuple(Failure(str(one["id"]), str(one["reason"])) for one in values["failures"]),
         missing=tuple(map(str, values["missing"])),
         num_extra=int(values["num_extra"]),
         people=None if columns.get("people") is None else _people(columns["people"], len(ids), task),
     )
+
+
+def _ids(values: Any) -> list[str]:
+    if not isinstance(values, list) or len(names := list(map(str, values))) > len(set(names)):
+        raise ValueError("expected names of images, each once")
+    return names
+
+
+def _check_sums(matrix: Matrix, counts: Counts, task: Task) -> None:
+    whole = count(matrix, task)
+    for field in fields(Counts):
+        if (getattr(counts, field.name).sum(0) != getattr(whole, field.name)).any():
+            raise ValueError(f"`{field.name}` of the images does not add up to the confusion matrix")
 
 
 def _people(values: Any, num_images: int, task: Task) -> tuple[ImagePeople | None, ...]:

@@ -77,6 +77,13 @@ def test_an_image_counts_once(dataset, predictor):
         lambda values: values.__setitem__("failures", [1]),
         lambda values: values.__setitem__("num_ignored", None),
         lambda values: values.__setitem__("images", None),
+        lambda values: values.__setitem__("num_ignored", -1),
+        lambda values: values.__setitem__("schema", "2"),
+        lambda values: values.pop("schema"),
+        lambda values: values["confusion"][0].__setitem__(0, values["confusion"][0][0] + 1),
+        lambda values: values["images"]["tp"][0].__setitem__(0, 10**7),
+        lambda values: values["images"]["id"].__setitem__(1, values["images"]["id"][0]),
+        lambda values: values["images"].__setitem__("id", "abcde"[: len(values["images"]["id"])]),
     ],
 )
 def test_damage_is_refused(dataset, predictor, tmp_path, spoil):
@@ -84,9 +91,8 @@ def test_damage_is_refused(dataset, predictor, tmp_path, spoil):
     spoil(values)
     path = tmp_path / "a.json"
     path.write_text(json.dumps(values))
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=r"a\.json"):
         read_record(path)
-    assert "a.json" in caught.value.message or "task" in caught.value.message
 
 
 @pytest.mark.parametrize("text", ["", "[", "[]", "{}", "[" * 100_000, '{"confusion": 1}'])
