@@ -321,6 +321,8 @@ class DatasetWriter:
         for path in self._build_dir.glob("*/*/*"):
             if path.relative_to(self._build_dir).as_posix() not in ours:
                 path.unlink()
+        for path in self._build_dir.glob(".*.part"):
+            path.unlink()
 
 
 def _counts(samples: Sequence[Sample], task: Task) -> dict[str, Any]:

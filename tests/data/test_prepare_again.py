@@ -131,7 +131,8 @@ def told(result: Prepared) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("where", "nth", "least", "link"),
     [
-        ("write", 1, 0, "copy"), ("write", 9, 2, "copy"), ("write", 14, 4, "copy"), ("journal", 0, 0, "copy"),
+        ("write", 1, 0, "copy"), ("write", 9, 2, "copy"), ("write", 14, 4, "copy"), ("write", 18, 9, "copy"),
+        ("write", 19, 9, "copy"), ("journal", 0, 0, "copy"),
         ("journal", 5, 5, "copy"), ("half a line", 3, 3, "copy"), ("rename", 3, 10, "copy"), ("check", 0, 10, "copy"),
         ("publish", 0, 0, "copy"), ("write", 8, 1, "hard"), ("rename", 7, 10, "hard"), ("check", 0, 10, "hard"),
         ("half a line", 3, 3, "sym"), ("rename", 3, 10, "sym"),
