@@ -30,7 +30,7 @@ RUN = """
 import json, os, signal, sys
 from pathlib import Path
 from seglab import files
-from seglab.data import journal, staging, writer
+from seglab.data import journal, preview, staging, writer
 from seglab.data.prepare import prepare
 from seglab.tasks import TASKS
 
@@ -60,6 +60,7 @@ def half_a_file(path, data):
     "write": lambda: dying(files, "write_bytes", half=half_a_file),
     "journal": lambda: dying(files, "append_line"),
     "half a line": lambda: dying(files, "append_line", half=half_a_line),
+    "preview": lambda: dying(preview, "write_photo", half=lambda path, *_: half_a_file(path, bytes(9))),
     "rename": lambda: dying(Path, "rename"),
     "check": lambda: dying(writer.DatasetWriter, "_check"),
     "publish": lambda: dying(staging.StagedDir, "publish"),
@@ -131,8 +132,8 @@ def told(result: Prepared) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("where", "nth", "least", "link"),
     [
-        ("write", 1, 0, "copy"), ("write", 9, 2, "copy"), ("write", 14, 4, "copy"), ("write", 18, 9, "copy"),
-        ("write", 19, 9, "copy"), ("journal", 0, 0, "copy"),
+        ("write", 1, 0, "copy"), ("write", 9, 2, "copy"), ("write", 14, 4, "copy"), ("preview", 0, 9, "copy"),
+        ("journal", 0, 0, "copy"),
         ("journal", 5, 5, "copy"), ("half a line", 3, 3, "copy"), ("rename", 3, 10, "copy"), ("check", 0, 10, "copy"),
         ("publish", 0, 0, "copy"), ("write", 8, 1, "hard"), ("rename", 7, 10, "hard"), ("check", 0, 10, "hard"),
         ("half a line", 3, 3, "sym"), ("rename", 3, 10, "sym"),
