@@ -146,6 +146,7 @@ def evaluate(
         "at": at, "tta": tta, "fidelity": fidelity, "bn": bn, "boundary": boundary, "instances": instances,
     }  # fmt: skip
     extra["shard"] = None if part.num == 1 else {"index": part.index, "num": part.num}
+    extra |= source.made_with
     outputs = _Outputs(out, per_image, report, json)
     return _judge(source, fail_under or [], baseline, protocol, outputs, extra)
 
@@ -179,17 +180,26 @@ def _judge(
     """Score, tell, write, and return the exit code."""
     from seglab.cli.scores import show
     from seglab.evaluation.bootstrap import intervals
-    from seglab.evaluation.comparison import against
+    from seglab.evaluation.comparison import against, check_same_task
     from seglab.evaluation.gates import check_gates, parse_gates
-    from seglab.evaluation.outputs import to_json, write_tables
-    from seglab.evaluation.protocols import protocol
+    from seglab.evaluation.outputs import check_places, to_json, write_tables
+    from seglab.evaluation.protocols import check_protocol, protocol
     from seglab.evaluation.record import read_record
     from seglab.evaluation.report import Baseline
 
     bars = parse_gates(fail_under, source.task, outlines=source.outlines, people=source.people)
     baseline = None if baseline_path is None else read_record(baseline_path)
+    if baseline is not None:
+        check_same_task([source.task, baseline.task])
+    if protocol_name is not None:
+        check_protocol(protocol_name, source.task)
+    check_places(outputs.out_dir, [path for path in (outputs.per_image_path, outputs.report_path) if path is not None])
     evaluation = source.score()
     ranges = intervals(evaluation.counts, evaluation.task)
+    if evaluation.people is not None:
+        from seglab.evaluation.people_bootstrap import people_intervals
+
+        ranges |= people_intervals(evaluation.people, evaluation.task)
     compared = None if baseline is None else against(evaluation, baseline)
     said = None if protocol_name is None else protocol(protocol_name, evaluation)
     gates = check_gates(evaluation.scores, bars)

@@ -3,10 +3,11 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from seglab.cli.console import escape, note, progress
 from seglab.errors import UsageError
+from seglab.shards import WHOLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,11 +32,11 @@ class Counting:
     """What is counted, and of what."""
 
     split: str
-    outlines: bool
-    at_model: bool
-    shard: "Shard"
-    allow_missing: bool
-    batch_size: int
+    outlines: bool = False
+    at_model: bool = False
+    shard: "Shard" = WHOLE
+    allow_missing: bool = False
+    batch_size: int = 1
     instances: bool | None = None
     """Whether people are told apart; None: where data and prediction do."""
 
@@ -50,6 +51,8 @@ class Source(ABC):
         """Whether a bar may be set on how people are told apart."""
         self.predictor: Predictor | None = None
         """The model, once it has been scored."""
+        self.made_with: dict[str, Any] = {}
+        """Input and options, where they are not those of the command line."""
 
     @abstractmethod
     def score(self) -> "Evaluation":
@@ -141,11 +144,13 @@ class _Masks(Source):
 
 class _Parts(Source):
     def __init__(self, paths: list[Path]) -> None:
-        from seglab.evaluation.record import merge, read_record
+        from seglab.evaluation.merging import merge_files
 
-        self._merged = merge([read_record(path) for path in paths])
+        merged = merge_files(paths)
+        self._merged = merged.evaluation
         scores = self._merged.scores
         super().__init__(self._merged.task, bool(scores.outlines), scores.people is not None)
+        self.made_with = {"input": merged.input, "options": merged.options}
 
     def score(self) -> "Evaluation":
         return self._merged
@@ -183,16 +188,12 @@ def choose_source(
     if sum((model is not None, pred is not None, bool(parts))) != 1:
         raise UsageError("give either --model or --pred, or --merge", "seglab evaluate --model RUN --data DIR")
     if parts:
-        if data or gt or task:
-            raise UsageError("--merge takes nothing but the JSON of all parts", "leave --data, --gt and --task out")
+        _check_parts(data or gt or task, counting, way[2])
         return _Parts(parts)
-    if model is not None and (data is None or gt is not None):
-        hint = f"seglab evaluate --model {model} --data DIR"
-        raise UsageError("--model is scored on --data, a prepared dataset", hint)
-    if pred is not None and (data is None) == (gt is None):
-        raise UsageError("--pred needs the truth: either --data or --gt", f"seglab evaluate --pred {pred} --data DIR")
-    if pred is not None and counting.at_model:
-        raise UsageError("--at model needs a model: masks have no grid", "leave --at out")
+    if model is not None:
+        _check_model(model, data, gt, counting)
+    if pred is not None:
+        _check_masks(pred, data, gt, counting, way[2])
     if data is None:
         if task is None:
             raise UsageError("--gt needs --task: a folder of masks does not say what its ids mean", "add --task TASK")
@@ -205,3 +206,30 @@ def choose_source(
         return _Model(model, dataset, label_task, counting, way)
     assert pred is not None
     return _Masks(pred, dataset, label_task, counting)
+
+
+def _check_parts(source: Path | str | None, counting: Counting, manner: "Manner") -> None:
+    # A bar on how people are told apart asks for `instances`, and parts may be held against it.
+    asked = counting != Counting(counting.split, batch_size=counting.batch_size, instances=counting.instances)
+    if source is not None or asked or manner.settings:
+        raise UsageError(
+            "--merge takes nothing but the JSON of all parts", "what to score, and how, is said where parts are made"
+        )
+
+
+def _check_model(model: str, data: Path | None, gt: Path | None, counting: Counting) -> None:
+    if data is None or gt is not None:
+        hint = f"seglab evaluate --model {model} --data DIR"
+        raise UsageError("--model is scored on --data, a prepared dataset", hint)
+    if counting.allow_missing:
+        raise UsageError("--allow-missing is about --pred: a model leaves no mask out", "leave it out")
+
+
+def _check_masks(pred: Path, data: Path | None, gt: Path | None, counting: Counting, manner: "Manner") -> None:
+    if (data is None) == (gt is None):
+        raise UsageError("--pred needs the truth: either --data or --gt", f"seglab evaluate --pred {pred} --data DIR")
+    if counting.at_model:
+        raise UsageError("--at model needs a model: masks have no grid", "leave --at out")
+    if manner.settings:
+        name = next(iter(manner.settings))
+        raise UsageError(f"--{name} needs a model: masks are scored as they are", "leave it out")

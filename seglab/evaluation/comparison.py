@@ -9,9 +9,11 @@ import numpy as np
 from seglab.errors import DataError
 from seglab.evaluation.bootstrap import Difference, differences, figures, shared
 from seglab.evaluation.metrics import Counts
+from seglab.evaluation.people import score_people
 from seglab.evaluation.result import Evaluation
+from seglab.tasks import Task
 
-__all__ = ["Against", "against", "selected", "totals"]
+__all__ = ["Against", "against", "check_same_task", "selected", "totals"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def against(evaluation: Evaluation, baseline: Evaluation) -> Against:
     Raises:
         DataError: If they mean different things by their classes and regions, or share fewer than two images.
     """
-    _check_same_task([evaluation, baseline])
+    check_same_task([evaluation.task, baseline.task])
     pairs = shared(evaluation.ids, baseline.ids)
     if len(pairs) < 2:
         raise DataError(
@@ -63,41 +65,58 @@ def against(evaluation: Evaluation, baseline: Evaluation) -> Against:
         )
     rows, others = zip(*pairs, strict=True)
     compared = differences(_rows(evaluation.counts, rows), _rows(baseline.counts, others), evaluation.task)
+    if evaluation.people is not None and baseline.people is not None:
+        from seglab.evaluation.people_bootstrap import people_differences
+
+        ours, theirs = [evaluation.people[row] for row in rows], [baseline.people[row] for row in others]
+        compared |= people_differences(ours, theirs, evaluation.task)
     return Against(len(pairs), evaluation.num_images, baseline.num_images, compared)
 
 
 def selected(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
-    """Return the evaluations with the images that all of them share only, in one order; matrix and failures as before.
+    """Return the evaluations with the images that all of them share only, in one order; matrix and scores as before.
+
+    How people are told apart is kept where all of them looked.
 
     Raises:
         DataError: If they are not of one task, or share no image.
     """
-    _check_same_task(evaluations)
+    check_same_task([one.task for one in evaluations])
     common = set(evaluations[0].ids).intersection(*(one.ids for one in evaluations[1:]))
     if not common:
         raise DataError("the evaluations share no image", "evaluate all on one split")
     order = sorted(common)
-    kept = []
+    kept, with_people = [], all(one.people is not None for one in evaluations)
     for one in evaluations:
         place = {name: row for row, name in enumerate(one.ids)}
-        counts = _rows(one.counts, [place[name] for name in order])
-        kept.append(Evaluation(one.task, one.matrix, one.scores, tuple(order), counts))
+        rows = [place[name] for name in order]
+        people = tuple(one.people[row] for row in rows) if one.people is not None and with_people else None
+        kept.append(Evaluation(one.task, one.matrix, one.scores, tuple(order), _rows(one.counts, rows), people=people))
     return kept
 
 
 def totals(evaluation: Evaluation) -> dict[str, float]:
     """Return every figure of the images of an evaluation, by metric name; NaN where undefined."""
     whole = Counts(*(getattr(evaluation.counts, field.name).sum(0) for field in fields(Counts)))
-    return {name: float(value) for name, value in figures(whole, evaluation.task).items()}
+    values = {name: float(value) for name, value in figures(whole, evaluation.task).items()}
+    if evaluation.people is None:
+        return values
+    known = [image for image in evaluation.people if image is not None]
+    return {**values, **score_people(known, evaluation.task).values()}
 
 
 def _rows(counts: Counts, rows: Sequence[int]) -> Counts:
     return Counts(*(getattr(counts, field.name)[np.asarray(rows, np.intp)] for field in fields(Counts)))
 
 
-def _check_same_task(evaluations: Sequence[Evaluation]) -> None:
-    first = evaluations[0].task
-    for other in (one.task for one in evaluations[1:]):
+def check_same_task(tasks: Sequence[Task]) -> None:
+    """Make sure that tasks mean the same by their classes, regions and levels.
+
+    Raises:
+        DataError: If not.
+    """
+    first = tasks[0]
+    for other in tasks[1:]:
         if (first.classes, first.regions, first.levels) != (other.classes, other.regions, other.levels):
             raise DataError(
                 f"an evaluation of `{other.name}` cannot be compared with one of `{first.name}`:"

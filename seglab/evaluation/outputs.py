@@ -4,10 +4,12 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from seglab.errors import DataError
 from seglab.evaluation.bootstrap import Interval
 from seglab.evaluation.comparison import Against
 from seglab.evaluation.metrics import metric_names, value
@@ -16,7 +18,7 @@ from seglab.evaluation.record import to_record
 from seglab.evaluation.result import Evaluation
 from seglab.files import write_text
 
-__all__ = ["metrics_csv", "to_json", "write_tables"]
+__all__ = ["check_places", "metrics_csv", "to_json", "write_tables"]
 
 
 def to_json(
@@ -55,6 +57,23 @@ def metrics_csv(evaluation: Evaluation, intervals: Mapping[str, Interval | None]
         bounds = ("", "") if interval is None else (f"{interval.low:.6f}", f"{interval.high:.6f}")
         writer.writerow([name, "" if score is None else f"{score:.6f}", *bounds])
     return text.getvalue()
+
+
+def check_places(out_dir: Path | None, files: Sequence[Path]) -> None:
+    """Make sure, before hours of work, that there is a place for what will be written; nothing is made.
+
+    Raises:
+        DataError: If a file stands where a folder has to be, or the other way round, or nothing may be written.
+    """
+    for path in files:
+        if path.is_dir():
+            raise DataError(f"`{path}` is a folder", "name a file")
+    for folder in [*(path.parent for path in files), *([] if out_dir is None else [out_dir])]:
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+        if not there.is_dir():
+            raise DataError(f"`{there}` is a file, not a folder", "name another place")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise DataError(f"cannot write into `{there}`", "check the permissions, or name another place")
 
 
 def write_tables(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from seglab.evaluation.result import Evaluation
     from seglab.tasks import Task
 
-__all__ = ["PROTOCOLS", "Protocol", "helen", "leaf_means", "protocol"]
+__all__ = ["PROTOCOLS", "Protocol", "check_protocol", "helen", "leaf_means", "protocol"]
 
 _SMOOTH: Final = 1e-10
 
@@ -77,6 +77,17 @@ def protocol(name: str, evaluation: "Evaluation") -> Protocol:
         raise unknown("protocol", name, PROTOCOLS)
     definition, score = PROTOCOLS[name]
     return Protocol(name, definition, score(evaluation))
+
+
+def check_protocol(name: str, task: "Task") -> None:
+    """Make sure that there is a protocol of that name, and that it is made for a task.
+
+    Raises:
+        UsageError: If not.
+    """
+    from seglab.evaluation.result import Tally
+
+    protocol(name, Tally(task).finish())
 
 
 def _helen(evaluation: "Evaluation") -> dict[str, float]:

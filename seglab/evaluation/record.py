@@ -12,6 +12,7 @@ a file without them is one in which nobody looked.
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -28,7 +29,7 @@ from seglab.evaluation.people import ImagePeople
 from seglab.evaluation.result import Evaluation, Failure, assemble
 from seglab.tasks import Task
 
-__all__ = ["merge", "read_record", "to_record"]
+__all__ = ["merge", "read_record", "read_run", "to_record"]
 
 _MAX: Final = 2**53
 """Whole numbers up to here survive any JSON reader."""
@@ -56,6 +57,15 @@ def read_record(path: Path) -> Evaluation:
     Raises:
         DataError: If it is no such file, damaged, or of a newer version.
     """
+    return read_run(path)[0]
+
+
+def read_run(path: Path) -> tuple[Evaluation, dict[str, Any]]:
+    """Read an evaluation, and of what and how it was made: ``input``, ``options`` and ``shard``, None where untold.
+
+    Raises:
+        DataError: As :func:`read_record`.
+    """
     try:
         with path.open("rb") as handle:
             values = json.load(handle)
@@ -71,7 +81,7 @@ def read_record(path: Path) -> Evaluation:
     if version > SCHEMA:
         raise DataError(f"`{path}` is of version {version}, this seglab reads up to {SCHEMA}", "update seglab")
     try:
-        return _build(values)
+        return _build(values), {name: values.get(name) for name in ("input", "options", "shard")}
     except DataError as error:
         raise DataError(f"`{path}` is damaged: {error.message}", _HINT) from error
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
@@ -92,14 +102,14 @@ def merge(parts: Sequence[Evaluation]) -> Evaluation:
         if part.task != first.task:
             raise DataError(f"the parts are of different tasks: `{first.task.name}` and `{part.task.name}`")
     ids = [name for part in parts for name in (*part.ids, *(failure.id for failure in part.failures))]
-    double = sorted({name for name in ids if ids.count(name) > 1}) if len(set(ids)) < len(ids) else []
+    double = sorted(name for name, times in Counter(ids).items() if times > 1)
     if double:
         raise DataError(f"{len(double)} images are in several parts, `{double[0]}` among them", "merge each part once")
     several = [part.outlines for part in parts if part.outlines is not None]
-    if several and len(several) < len(parts):
+    if several and any(part.outlines is None and part.ids for part in parts):
         raise DataError("only some of the parts looked at outlines", "evaluate all with `--boundary`, or none")
     looked = [part.people for part in parts if part.people is not None]
-    if looked and len(looked) < len(parts):
+    if looked and any(part.people is None and part.ids for part in parts):
         raise DataError("only some of the parts looked at who is who", "evaluate all with `--instances`, or none")
     people = [image for images in looked for image in images]
     ids = [name for part in parts for name in part.ids]

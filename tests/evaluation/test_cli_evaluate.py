@@ -203,6 +203,7 @@ def test_another_task_than_the_data_exits_3(run, dataset, masks):
         (["--model", "m", "--pred", "p", "--data", "d"], "give either --model or --pred"),
         (["--model", "m"], "--model is scored on --data"),
         (["--model", "m", "--data", "d", "--gt", "g"], "--model is scored on --data"),
+        (["--model", "m", "--data", "d", "--allow-missing"], "--allow-missing is about --pred"),
         (["--pred", "p"], "either --data or --gt"),
         (["--pred", "p", "--data", "d", "--gt", "g"], "either --data or --gt"),
         (["--pred", "p", "--gt", "g"], "--gt needs --task"),

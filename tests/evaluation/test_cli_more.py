@@ -84,9 +84,14 @@ def test_parts_make_the_whole(run, masks, tmp_path):
     code, merged, _ = run("evaluate", "--merge", "part1.json", "part2.json", "--json")
     whole, merged = json.loads(whole), json.loads(merged)
     assert code == 0
-    for name in ("input", "options"):
-        del whole[name], merged[name]
     assert merged == whole
+    code, _, err = run("evaluate", "--merge", "part2.json")
+    assert code == 3
+    assert "part `1/2` is missing" in err
+    assert run("evaluate", "--merge", "part1.json", "part2.json", "--boundary")[0] == 2
+    code, _, err = run("evaluate", "--merge", "part1.json", "part2.json", "--fail-under", "ap_r=0.5")
+    assert code == 2
+    assert "`ap_r`" in err  # nobody looked at people; that a bar was set is no option of counting
     assert run("evaluate", "--merge", "part1.json", "part1.json")[0] == 3
     assert run("evaluate", "part1.json")[0] == 2
     assert run("evaluate", "--merge")[0] == 2
@@ -180,6 +185,9 @@ def test_the_published_protocol_from_masks(run, tmp_path):
         (["--at", "model"], "--at model needs a model"),
         (["--shard", "3/2"], "there is no part `3/2`"),
         (["--tta", "flop"], "`flop`"),
+        (["--tta", "flip"], "masks are scored as they are"),
+        (["--fidelity", "original"], "masks are scored as they are"),
+        (["--bn", "batch"], "masks are scored as they are"),
     ],
 )
 def test_wrong_options(run, masks, arguments, message):
@@ -197,3 +205,36 @@ def test_a_report_of_masks(run, masks, tmp_path):
     for word in ("worse.json", "p3", "data:image/", "iou"):
         assert word in page
     assert "https://" not in page.replace("http://www.w3.org/", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--protocol", "nope"], 2, "no protocol is called `nope`"),
+        (["--protocol", "pascal-part-original"], 2, "is not made for task `abc`"),
+        (["--baseline", "other.json"], 3, "cannot be compared"),
+        (["--out", "abc.toml"], 3, "`abc.toml` is a file"),
+        (["--report", "gt"], 3, "`gt` is a folder"),
+        (["--per-image", "gt"], 3, "`gt` is a folder"),
+        (["--per-image", "abc.toml/x.csv"], 3, "`abc.toml` is a file"),
+    ],
+)
+def test_what_cannot_come_to_an_end_is_refused_before_any_work(run, masks, tmp_path, arguments, code, message):
+    (tmp_path / "other.toml").write_text('name = "other"\nclasses = ["none", "a", "b", "d"]\n')
+    _, out, _ = run("evaluate", "--pred", "pred", "--gt", "gt", "--task", "other.toml", "--json")
+    (tmp_path / "other.json").write_text(out)
+    (tmp_path / "gt" / "p1.png").write_bytes(b"")  # found out only while scoring
+    assert run(*masks.good)[0] == 3
+    ended, out, err = run(*masks.good, *arguments)
+    assert (ended, out) == (code, "")
+    assert message in err
+    assert "cannot be scored" not in err
+
+
+def test_a_folder_without_permission_is_refused_before_any_work(run, masks, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: tmp_path not in (path, *path.parents))
+    (tmp_path / "gt" / "p1.png").write_bytes(b"")
+    code, _, err = run(*masks.good, "--out", tmp_path / "new" / "scores")
+    assert code == 3
+    assert "cannot write into" in err
+    assert not (tmp_path / "new").exists()
