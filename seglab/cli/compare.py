@@ -54,14 +54,17 @@ def _metrics(evaluation: "Evaluation", asked: list[str] | None) -> list[str]:
     from seglab.cli.scores import HEADLINE
     from seglab.errors import unknown
     from seglab.evaluation.metrics import groups, metric_names
+    from seglab.evaluation.people import HEADLINE as PEOPLE
 
     task = evaluation.task
-    known = metric_names(task)
+    told_apart = evaluation.people is not None
+    known = metric_names(task, people=told_apart)
     for name in asked or []:
         if name not in known:
             raise unknown(f"metric of task `{task.name}`", name, known)
     levels = [f"level.{name}.iou" for name in task.levels]
-    return asked or [*HEADLINE, *(f"iou.{name}" for name in groups(task)), *levels]
+    people = PEOPLE if told_apart else ()
+    return asked or [*HEADLINE, *people, *(f"iou.{name}" for name in groups(task)), *levels]
 
 
 def _show(
@@ -72,7 +75,7 @@ def _show(
     figures: list[dict[str, float]],
     compared: "list[Against]",
 ) -> None:
-    from seglab.cli.scores import number, signed
+    from seglab.cli.scores import number, other_truth, signed
     from seglab.cli.tables import print_rows
 
     columns = ["metric", "A", *(f"{letter} - A" for letter in _letters(len(files))[1:])]
@@ -86,6 +89,9 @@ def _show(
     for letter, path, one in zip(_letters(len(files)), files, evaluations, strict=True):
         note(escape(f"{letter}  {path}  {one.num_images} images"))
     print_rows(f"{evaluations[0].task.name} · {num_shared} shared images", columns, rows)
+    for letter, one in zip(_letters(len(files))[1:], compared, strict=True):
+        if one.num_other_truth:
+            note(escape(f"{letter}  {other_truth(one.num_other_truth, one.num_shared, "A's")}"))
     note("* the 95 % interval of the difference (bootstrap over images, in pairs) leaves out 0")
 
 
@@ -105,6 +111,7 @@ def _json(
         run = {"file": str(path), "num_images": one.num_images, "scores": scores}
         if number:
             told = compared[number - 1].to_dict()["differences"]
+            run["num_other_truth"] = compared[number - 1].num_other_truth
             run["differences"] = {name: told[name] for name in names}
         runs.append(run)
     return {"schema": 1, "task": evaluations[0].task.name, "num_shared": len(ids), "runs": runs}

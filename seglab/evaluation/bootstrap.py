@@ -22,7 +22,18 @@ from numpy.typing import NDArray
 from seglab.evaluation.metrics import MEASURES, Counts, groups, mean_present, pixel_accuracy
 from seglab.tasks import Task
 
-__all__ = ["NUM_SETS", "Difference", "Interval", "differences", "figures", "intervals", "shared"]
+__all__ = [
+    "NUM_SETS",
+    "Difference",
+    "Interval",
+    "differences",
+    "figures",
+    "intervals",
+    "shared",
+    "to_difference",
+    "to_interval",
+    "weights",
+]
 
 NUM_SETS: Final = 2000
 """How many sets are drawn."""
@@ -99,7 +110,7 @@ def intervals(counts: Counts, task: Task, *, num_sets: int = NUM_SETS) -> dict[s
         task: Whose groups they are.
         num_sets: R.
     """
-    return {name: _interval(values) for name, values in _drawn(counts, task, num_sets).items()}
+    return {name: to_interval(values) for name, values in _drawn(counts, task, num_sets).items()}
 
 
 def differences(
@@ -120,7 +131,7 @@ def differences(
         raise ValueError(f"counts of {counts.tp.shape} and {baseline.tp.shape} images and groups")
     ours, theirs = (_drawn(several, task, num_sets) for several in (counts, baseline))
     whole, before = (figures(_summed(several), task) for several in (counts, baseline))
-    return {name: _difference(float(whole[name] - before[name]), ours[name] - theirs[name]) for name in whole}
+    return {name: to_difference(float(whole[name] - before[name]), ours[name] - theirs[name]) for name in whole}
 
 
 def _drawn(counts: Counts, task: Task, num_sets: int) -> dict[str, Floats]:
@@ -129,13 +140,13 @@ def _drawn(counts: Counts, task: Task, num_sets: int) -> dict[str, Floats]:
     if num_images < 2:
         return {name: np.full(num_sets, np.nan) for name in figures(_summed(counts), task)}
     parts: list[Mapping[str, Floats]] = []
-    for weights_RN in _weights(num_images, num_sets):
+    for weights_RN in weights(num_images, num_sets):
         parts.append(figures(Counts(*(_weighted(weights_RN, of) for of in (counts.tp, counts.fp, counts.fn))), task))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _weights(num_images: int, num_sets: int) -> Iterator[Floats]:
-    """Yield how often each image is in each drawn set."""
+def weights(num_images: int, num_sets: int) -> Iterator[Floats]:
+    """Yield how often each image is in each drawn set, some sets at a time; the same sets for as many images."""
     random = np.random.default_rng([SEED, num_images])
     for first in range(0, num_sets, _AT_ONCE):
         num = min(_AT_ONCE, num_sets - first)
@@ -153,12 +164,14 @@ def _summed(counts: Counts) -> Counts:
     return Counts(counts.tp.sum(0), counts.fp.sum(0), counts.fn.sum(0))
 
 
-def _interval(values: Floats) -> Interval | None:
+def to_interval(values: Floats) -> Interval | None:
+    """Return the interval of a figure from its values in the drawn sets, (R,), NaN where undefined."""
     bounds = _bounds(values)
     return None if bounds is None else Interval(*bounds)
 
 
-def _difference(difference: float, values: Floats) -> Difference | None:
+def to_difference(difference: float, values: Floats) -> Difference | None:
+    """Return how sure a difference is, from its values in the drawn sets, (R,), NaN where undefined."""
     bounds = _bounds(values)
     if bounds is None or math.isnan(difference):
         return None

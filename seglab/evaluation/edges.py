@@ -22,7 +22,18 @@ from numpy.typing import NDArray
 from seglab.inference.thinning import thin
 from seglab.tasks import IGNORE
 
-__all__ = ["AT", "FROM", "NUM_COUNTS", "REACH_SHARE", "EdgeScores", "count_edges", "reach", "score_edges"]
+__all__ = [
+    "AT",
+    "FROM",
+    "NUM_COUNTS",
+    "REACH_SHARE",
+    "EdgeScores",
+    "best_of_each",
+    "count_edges",
+    "f1_of",
+    "reach",
+    "score_edges",
+]
 
 FROM: Final = tuple(tenth / 10 for tenth in range(1, 10))
 """Probabilities from which a pixel counts as part of an outline."""
@@ -82,15 +93,13 @@ def count_edges(truth: NDArray[np.uint8], probs: NDArray[np.float32]) -> Ints:
 def score_edges(counts_NTC: Ints) -> EdgeScores:
     """Score the counts of N images, (N, T, :data:`NUM_COUNTS`)."""
     total_TC = counts_NTC.sum(0)
-    f1_T = _f1(total_TC)
+    f1_T = f1_of(total_TC)
     fixed = FROM.index(AT)
     right, predicted, found, true = total_TC[fixed].tolist()
     if predicted + true == 0:
         precision = recall = np.nan
     else:
         precision, recall = right / max(predicted, 1), found / max(true, 1)
-    best_N = np.nan_to_num(_f1(counts_NTC), nan=-1.0).argmax(-1)
-    each_C = counts_NTC[np.arange(len(counts_NTC)), best_N].sum(0)
     best = int(np.nan_to_num(f1_T, nan=-1.0).argmax())
     return EdgeScores(
         precision,
@@ -98,7 +107,7 @@ def score_edges(counts_NTC: Ints) -> EdgeScores:
         float(f1_T[fixed]),
         float(f1_T[best]),
         FROM[best],
-        float(_f1(each_C)),
+        float(f1_of(best_of_each(counts_NTC).sum(0))),
     )
 
 
@@ -107,7 +116,15 @@ def reach(size_hw: tuple[int, int]) -> float:
     return max(1.0, REACH_SHARE * float(np.hypot(*size_hw)))
 
 
-def _f1(counts: Ints) -> Floats:
+def best_of_each(counts_NTC: Ints) -> Ints:
+    """Return the counts of each image at the probability at which its F1 is best, (N, :data:`NUM_COUNTS`)."""
+    best_N = np.nan_to_num(f1_of(counts_NTC), nan=-1.0).argmax(-1)
+    counts_NC: Ints = counts_NTC[np.arange(len(counts_NTC)), best_N]
+    return counts_NC
+
+
+def f1_of(counts: Ints | Floats) -> Floats:
+    """Return F1 of counts (..., :data:`NUM_COUNTS`); NaN where there is no line in truth and prediction."""
     right, predicted, found, true = np.moveaxis(counts, -1, 0)
     precision, recall = right / np.maximum(predicted, 1), found / np.maximum(true, 1)
     f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)

@@ -18,7 +18,7 @@ from seglab.tasks import Task
 __all__ = ["IDS_ENDING", "found_by_model", "has_instances", "read_found"]
 
 IDS_ENDING: Final = ".instances"
-"""What ``seglab predict -f palette,instances`` puts between name and suffix of the ids of people."""
+"""What ``seglab predict -f palette -f instances`` puts between name and suffix of the ids of people."""
 _SCORES_ENDING: Final = ".people.json"
 
 Uint8 = NDArray[np.uint8]
@@ -61,7 +61,8 @@ def read_found(mask_path: Path, task: Task) -> Found:
     ids_path, scores_path = (mask_path.with_name(mask_path.stem + end) for end in (f"{IDS_ENDING}.png", _SCORES_ENDING))
     for path in (ids_path, scores_path):
         if not path.is_file():
-            raise DataError(f"there is no `{path.name}` beside it", "`seglab predict -f palette,instances` writes both")
+            hint = "`seglab predict -f palette -f instances` writes both"
+            raise DataError(f"there is no `{path.name}` beside it", hint)
     ids = read_ids16(ids_path)
     try:
         people = json.loads(scores_path.read_text(encoding="utf-8"))["people"]

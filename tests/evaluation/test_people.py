@@ -90,7 +90,7 @@ def dataset(tmp_path):
 
 @pytest.fixture
 def masks(dataset, teller, tmp_path):
-    """What ``predict -f palette,instances`` would write."""
+    """What ``predict -f palette -f instances`` would write."""
     folder = tmp_path / "masks"
     folder.mkdir()
     predictor = teller()

@@ -15,8 +15,8 @@ _CARDS: Final = (
     ("edge_f1", "F1 of outlines", "precision {precision}, recall {recall}, of outlines of probability 0.5"),
     ("edge_ods", "F1 of outlines, ODS", "at the probability that is best for all images: {ods_from:g}"),
     ("edge_ois", "F1 of outlines, OIS", "at the probability that is best for each image"),
-    ("ap_r", "AP of parts (AP^r)", "mean over the classes and the overlaps 0.1 to 0.9; {ap_r50} at 0.5"),
-    ("ap_p", "AP of persons (AP^p)", "mean over the overlaps 0.1 to 0.9; {ap_p50} at 0.5"),
+    ("ap_r", "AP of parts (APʳ)", "mean over the classes and the overlaps 0.1 to 0.9; {ap_r50} at 0.5"),
+    ("ap_p", "AP of persons (APᵖ)", "mean over the overlaps 0.1 to 0.9; {ap_p50} at 0.5"),
 )
 
 
@@ -41,9 +41,11 @@ def people_told_apart(people: PeopleScores, task: Task) -> Html:
     num, true, found = people.num_images, people.num_true, people.num_found
     images = f"{num:,} image{'s' * (num != 1)} whose truth tells people apart"
     note = element("p", f"{images}: {true:,} people there, {found:,} found.", class_="note")
+    heading = element("h3", "average precision")
     panels = [("AP 0.1 to 0.9", _bars(people, task, 0)), ("AP 0.5", _bars(people, task, 1))]
     table = element("details", element("summary", "all numbers"), _table(people, task))
-    return join([element("dl", *cards, class_="headline"), note, switch("people-ap", "overlap", panels), table])
+    figures = element("dl", *cards, class_="headline")
+    return join([figures, heading, switch("people-ap", "overlap", panels), note, table])
 
 
 def _bars(people: PeopleScores, task: Task, which: int) -> Html:
@@ -81,7 +83,7 @@ def _table(people: PeopleScores, task: Task) -> Html:
         )
         for overlap in range(1, len(people.ap_r_at) + 1)
     ]
-    by_overlap = _framed(("overlap", "AP^r of parts", "AP^p of persons"), at, "average precision by overlap")
+    by_overlap = _framed(("overlap", "APʳ of parts", "APᵖ of persons"), at, "average precision by overlap")
     return element("div", by_part, by_overlap, class_="beside")
 
 
