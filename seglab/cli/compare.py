@@ -91,7 +91,8 @@ def _show(
     print_rows(f"{evaluations[0].task.name} · {num_shared} shared images", columns, rows)
     for letter, one in zip(_letters(len(files))[1:], compared, strict=True):
         if one.num_other_truth:
-            note(escape(f"{letter}  {other_truth(one.num_other_truth, one.num_shared, "A's")}"))
+            said = other_truth(one.num_other_truth, one.num_shared, "A's")
+            note(escape(f"{letter}  {said}"))
     note("* the 95 % interval of the difference (bootstrap over images, in pairs) leaves out 0")
 
 

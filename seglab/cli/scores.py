@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from seglab.evaluation.protocols import Protocol
     from seglab.evaluation.result import Evaluation
 
-__all__ = ["HEADLINE", "number", "show", "signed"]
+__all__ = ["HEADLINE", "number", "other_truth", "show", "signed"]
 
 NUM_WORST = 3
 """How many of the worst images are named."""
@@ -54,7 +54,7 @@ def show(
         ]
         print_rows("", ("level", "IoU", "95 %", "mean of"), levels)
     if scores.people is not None:
-        _show_people(scores.people)
+        _show_people(scores.people, intervals, compared)
     for name in HEADLINE:
         _headline(name, getattr(scores, name), intervals.get(name), compared)
     if protocol is not None:
@@ -65,7 +65,11 @@ def show(
         note(escape(line))
 
 
-def _show_people(people: "PeopleScores") -> None:
+def _show_people(
+    people: "PeopleScores", intervals: "Mapping[str, Interval | None]", compared: "Against | None"
+) -> None:
+    from seglab.evaluation.people import HEADLINE as PEOPLE
+
     parts = [
         (kind.name, number(kind.ap_r), number(kind.ap_r50), str(kind.num_true), str(kind.num_found))
         for kind in people.classes
@@ -74,10 +78,9 @@ def _show_people(people: "PeopleScores") -> None:
     mean = ("mean of parts (AP^r)", number(people.ap_r), number(people.ap_r50), "", "")
     title = f"people told apart · {people.num_images} images"
     print_rows(title, ("part of a person", "AP 0.1..0.9", "AP 0.5", "true", "found"), [*parts, mean, whole])
-    precision, recall = number(people.edge_precision), number(people.edge_recall)
-    note(f"edge_f1 [bold]{number(people.edge_f1)}[/bold]  precision {precision}  recall {recall}")
-    note(f"edge_ods {number(people.edge_ods)} from {people.edge_ods_from:g}  edge_ois {number(people.edge_ois)}")
-    note(f"ap_r [bold]{number(people.ap_r)}[/bold]  ap_p [bold]{number(people.ap_p)}[/bold]")
+    for name in PEOPLE:
+        _headline(name, getattr(people, name), intervals.get(name), compared)
+    note(f"edge_ods is of outlines from probability {people.edge_ods_from:g}, edge_f1 from 0.5")
 
 
 def number(score: float | None) -> str:
@@ -90,10 +93,16 @@ def signed(entry: "Difference | None") -> str:
     return "-" if entry is None else f"{entry.difference:+.4f}{'*' if entry.significant else ''}"
 
 
+def other_truth(num: int, num_shared: int, whose: str) -> str:
+    """Return a line about images that are not the same in two evaluations although their names are."""
+    differs = f"the truth of {num} of the {num_shared} images differs from {whose}"
+    return f"{differs}: other masks, another size, or other images"
+
+
 def _headline(name: str, score: float, interval: "Interval | None", compared: "Against | None") -> None:
     line = f"{name} [bold]{number(score)}[/bold]"
     line += f"  95 % {_range(interval)}" if interval else ""
-    line += f"  vs baseline {signed(compared.differences[name])}" if compared else ""
+    line += f"  vs baseline {signed(compared.differences.get(name))}" if compared else ""
     note(line)
 
 
@@ -144,6 +153,8 @@ def _remarks(evaluation: "Evaluation", compared: "Against | None") -> list[str]:
             f"compared on the {compared.num_shared} images that both scored,"
             f" of {compared.num_images} here and {compared.num_baseline} in the baseline"
         )
+    if compared and compared.num_other_truth:
+        remarks.append(other_truth(compared.num_other_truth, compared.num_shared, "the baseline's"))
     if evaluation.failures:
         remarks.append(f"not scored: {len(evaluation.failures)} images")
         remarks += [f"  {failure.id}  {failure.reason}" for failure in evaluation.failures]

@@ -28,6 +28,8 @@ class Against:
     """Images that the other one scored."""
     differences: dict[str, Difference | None]
     """By metric name; None where the metric is not defined."""
+    num_other_truth: int = 0
+    """Shared images with more or fewer true pixels of a class in the other one: not the same truth, or not its size."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -35,6 +37,7 @@ class Against:
             "num_shared": self.num_shared,
             "num_images": self.num_images,
             "num_baseline": self.num_baseline,
+            "num_other_truth": self.num_other_truth,
             "differences": {
                 name: None
                 if entry is None
@@ -64,13 +67,15 @@ def against(evaluation: Evaluation, baseline: Evaluation) -> Against:
             "differences are told on the same images: evaluate both on one split",
         )
     rows, others = zip(*pairs, strict=True)
-    compared = differences(_rows(evaluation.counts, rows), _rows(baseline.counts, others), evaluation.task)
+    counts, before = _rows(evaluation.counts, rows), _rows(baseline.counts, others)
+    num_other_truth = int((counts.tp + counts.fn != before.tp + before.fn).any(axis=1).sum())
+    compared = differences(counts, before, evaluation.task)
     if evaluation.people is not None and baseline.people is not None:
         from seglab.evaluation.people_bootstrap import people_differences
 
         ours, theirs = [evaluation.people[row] for row in rows], [baseline.people[row] for row in others]
         compared |= people_differences(ours, theirs, evaluation.task)
-    return Against(len(pairs), evaluation.num_images, baseline.num_images, compared)
+    return Against(len(pairs), evaluation.num_images, baseline.num_images, compared, num_other_truth)
 
 
 def selected(evaluations: Sequence[Evaluation]) -> list[Evaluation]:

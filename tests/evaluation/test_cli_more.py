@@ -113,6 +113,24 @@ def test_a_worse_baseline(run, masks, tmp_path):
     assert entry["significant"] is True
     assert f"vs baseline {entry['difference']:+.4f}*" in err
     assert run(*masks.good, "--baseline", "abc.toml")[0] == 3
+    assert "the truth of" not in err
+    assert values["baseline"]["num_other_truth"] == 0
+
+
+def test_a_baseline_of_another_truth_under_the_same_names(run, masks, tmp_path, truths):
+    (tmp_path / "before.json").write_text(run(*masks.good, "--json")[1])
+    for name in ("p2", "p5"):
+        write_labels(tmp_path / "gt" / f"{name}.png", np.where(truths[name] == 1, 2, truths[name]).astype(np.uint8))
+    code, out, err = run(*masks.good, "--baseline", "before.json", "--json")
+    assert code == 0
+    assert json.loads(out)["baseline"]["num_other_truth"] == 2
+    assert (
+        "the truth of 2 of the 5 images differs from the baseline's: other masks, another size, or other images" in err
+    (tmp_path / "after.json").write_text(out)
+    _, out, err = run("compare", "before.json", "before.json", "after.json", "--json", "--metric", "miou")
+    assert [one.get("num_other_truth") for one in json.loads(out)["runs"]] == [None, 0, 2]
+    assert "C  the truth of 2 of the 5 images differs from A's" in err
+    )
 
 
 def test_a_baseline_of_other_images(run, masks, tmp_path):
