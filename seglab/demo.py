@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from seglab.evaluation.result import Evaluation
     from seglab.inference.flow import Run
     from seglab.tasks import Task
-    from seglab.training.session import Watcher
+    from seglab.training.assignment import Watcher
 
 __all__ = ["CONFIG", "Demo", "demo"]
 

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from seglab.errors import BusyError, DataError
 
@@ -109,7 +109,8 @@ def lock(path: Path, what: str) -> Iterator[None]:
     """Hold an exclusive lock file for the length of the block; the system frees it when the process dies.
 
     Args:
-        path: The lock file; created if absent, its folder must exist. It is left in place, empty.
+        path: The lock file; created if absent, its folder must exist. It is left in place, empty, unless the block
+            removes it.
         what: What is locked, for the error: ``run `runs/a` ``.
 
     Raises:
@@ -124,6 +125,8 @@ def lock(path: Path, what: str) -> Iterator[None]:
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _is_at(handle, path):  # its holder removed it before it ended, so that others may have a new one
+                raise BlockingIOError
         except OSError:
             handle.seek(0)
             holder = handle.read(200).decode(errors="replace").strip() or "another process"
@@ -135,6 +138,14 @@ def lock(path: Path, what: str) -> Iterator[None]:
             yield
         finally:
             handle.truncate(0)
+
+
+def _is_at(handle: BinaryIO, path: Path) -> bool:
+    """Tell whether an open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _remove(path: Path) -> None:

@@ -103,3 +103,21 @@ def test_a_lock_names_its_holder_and_ends_with_it(tmp_path: Path) -> None:
             holder.stdout.close()
     with lock(path, "run `a`"):
         pass
+
+
+def test_a_lock_that_its_holder_removed_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever opened the file before it was removed would hold another lock than those who come later."""
+    import fcntl
+
+    path, original = tmp_path / "lock", fcntl.flock
+
+    def removed_meanwhile(handle: object, how: int) -> None:
+        path.unlink()
+        original(handle, how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fcntl, "flock", removed_meanwhile)
+    with pytest.raises(BusyError, match="another process"), lock(path, "it"):
+        pass
+    monkeypatch.undo()
+    with lock(path, "it"):
+        path.unlink()

@@ -15,11 +15,12 @@ from seglab.evaluation.evaluate import check_same_labels
 from seglab.evaluation.metrics import metric_names
 from seglab.strengths import PRESETS
 from seglab.tasks import Task
+from seglab.training.assignment import Assignment, Watcher
 from seglab.training.course import Course, RunResult
 from seglab.training.distributed import Team, join_team, launch_name, was_restarted
 from seglab.training.loggers import WandbLogger
 from seglab.training.rundir import RunDir, claim_run
-from seglab.training.session import Assignment, Session, Watcher
+from seglab.training.session import Session
 from seglab.training.settings import LOGGERS, RunSettings, has_run, read_settings
 from seglab.training.signals import stop_request
 

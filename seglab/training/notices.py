@@ -10,7 +10,7 @@ from seglab.errors import DataError
 from seglab.training.learner import Learner, NonFiniteError
 
 if TYPE_CHECKING:
-    from seglab.training.session import Assignment
+    from seglab.training.assignment import Assignment
 
 __all__ = ["cannot_write", "duration", "goes_on", "opening", "resume_command", "spoilt"]
 

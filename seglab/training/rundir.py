@@ -34,6 +34,7 @@ __all__ = ["RunDir", "claim_run"]
 
 LAST: Final = "last.pt"
 METRICS: Final = "metrics.jsonl"
+LOCK: Final = ".lock"
 
 _DAMAGES: Final = (
     zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, struct.error, NotImplementedError, OSError, RuntimeError,
@@ -132,7 +133,7 @@ class RunDir:
 
 @contextlib.contextmanager
 def claim_run(path: Path, *, resume: bool) -> Iterator[RunDir]:
-    """Hold a run directory for the length of the block. It is made if absent.
+    """Hold a run directory for the length of the block. It is made if absent, and removed if nothing comes of it.
 
     Args:
         path: The directory.
@@ -145,13 +146,28 @@ def claim_run(path: Path, *, resume: bool) -> Iterator[RunDir]:
     if path.exists() and not path.is_dir():
         raise UsageError(f"`{path}` is a file", "name a folder with `--out DIR`")
     _refuse_overwriting(path, resume=resume)
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot make `{path}`: {error.strerror}") from error
-    with files.lock(path / ".lock", f"run `{path}`"):
-        _refuse_overwriting(path, resume=resume)  # another process may have finished one in the meantime
-        yield RunDir(path)
+    with files.lock(path / LOCK, f"run `{path}`"):
+        try:
+            _refuse_overwriting(path, resume=resume)  # another process may have finished one in the meantime
+            yield RunDir(path)
+        except BaseException:
+            if made:
+                _leave_nothing(made)
+            raise
+
+
+def _leave_nothing(made: list[Path]) -> None:
+    """Remove folders that were made for a run which never began, the innermost first."""
+    with contextlib.suppress(OSError):
+        if [entry.name for entry in made[0].iterdir()] == [LOCK]:
+            (made[0] / LOCK).unlink()
+            for folder in made:
+                folder.rmdir()
 
 
 def _refuse_overwriting(path: Path, *, resume: bool) -> None:
@@ -162,7 +178,7 @@ def _refuse_overwriting(path: Path, *, resume: bool) -> None:
                 f"`seglab train --resume {path}` continues it; `--out` names another folder",
             )
         return
-    if path.is_dir() and any(entry.name != ".lock" for entry in path.iterdir()):
+    if path.is_dir() and any(entry.name != LOCK for entry in path.iterdir()):
         raise UsageError(f"`{path}` is not empty, and what it holds is no run", "name another folder with `--out DIR`")
 
 

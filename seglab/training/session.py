@@ -1,79 +1,38 @@
 """The part of a run that one process does: steps, validation, saving."""
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Final, NoReturn, Protocol
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from typing import Any, Final, NoReturn
 
 import torch
 from torch import nn
 
 from seglab.data.loader import TrainingSamples, epoch_batches, plan_epoch
-from seglab.data.manifest import Dataset
-from seglab.device import Device
 from seglab.engines.torch import TorchEngine
 from seglab.errors import DataError, Interrupted, SeglabError
-from seglab.evaluation.evaluate import evaluate
 from seglab.evaluation.metrics import metric_names, value
 from seglab.inference.predictor import Predictor
 from seglab.models.bundle import BundleConfig, save_bundle
 from seglab.models.zoo import build
-from seglab.shards import Shard
-from seglab.tasks import Task
-from seglab.training.adversarial import discriminator_rate, make_learner
+from seglab.training.adversarial import make_learner
+from seglab.training.assignment import Assignment
 from seglab.training.course import Course, RunResult
-from seglab.training.distributed import ALONE, Accord, Team
+from seglab.training.distributed import Accord
 from seglab.training.environment import describe_environment, set_up_torch
 from seglab.training.journal import Journal
 from seglab.training.learner import NonFiniteError
 from seglab.training.loggers import WandbLogger
 from seglab.training.meter import Meter
 from seglab.training.notices import cannot_write, duration, opening, resume_command, spoilt
-from seglab.training.rundir import RunDir
-from seglab.training.schedule import average_decay, cycled_momentum, learning_rate, step_seed
-from seglab.training.settings import RunSettings
-from seglab.training.signals import StopRequest
+from seglab.training.pace import Pace
 from seglab.training.start import class_weights_of, preprocess_of, start_network
-from seglab.training.validation import Validation, add_up
+from seglab.training.validation import Validation, validate
 
-__all__ = ["Assignment", "Session", "Watcher"]
+__all__ = ["Session"]
 
 SAVE_EVERY_S: Final = 20.0
 """Seconds between writes of the resume state, at least."""
-
-
-class Watcher(Protocol):
-    """Who follows a run. All texts are plain."""
-
-    def note(self, text: str) -> None:
-        """Take a line for the user."""
-
-    def start(self, num_steps: int, done: int) -> None:
-        """Learn how many steps there will be, and how many are done already."""
-
-    def step(self, info: str) -> None:
-        """Count a step; ``info`` says how things stand."""
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """What a session works on and with."""
-
-    settings: RunSettings
-    task: Task
-    dataset: Dataset
-    run: RunDir
-    device: Device
-    stop: StopRequest
-    watcher: Watcher
-    workers: int | None = None
-    """Threads that make batches; None for as many as there are usable CPUs."""
-    team: Team = ALONE
-    """The processes that train together; only the first writes and speaks."""
-    accept_noncommercial: bool = False
-    """Start with weights that must not be used commercially, too."""
-    cache: str = "auto"
-    """Where decoded samples are kept: see :class:`seglab.data.samples.TrainingSamples`."""
 
 
 class Session:
@@ -90,9 +49,6 @@ class Session:
         self._samples = TrainingSamples(
             dataset, "train", self._preprocess, cache=assignment.cache, edges=edges, say=assignment.watcher.note
         )
-        self._num_steps = len(plan_epoch(len(self._samples), config.step_size, seed=0, epoch=0, world=self._team.size))
-        self._total_steps = config.steps or config.epochs * self._num_steps
-        self._num_epochs = -(-self._total_steps // self._num_steps)
         self._val_split = "train" if config.overfit else "val"
         self._validates = self._val_split in dataset.splits
         torch.manual_seed(config.seed)
@@ -115,6 +71,9 @@ class Session:
         if state is not None:
             self._restore(state)
         self._accord = Accord(self._team, assignment.stop, self._course.seconds)
+        num_steps = len(plan_epoch(len(self._samples), config.step_size, seed=0, epoch=0, world=self._team.size))
+        limit_s = assignment.settings.time_limit_s
+        self._pace = Pace(config, self._course, self._accord, num_steps, limit_s)
         self._saved_s: float | None = None
 
     def finish(self) -> RunResult:
@@ -125,7 +84,7 @@ class Session:
         """
         job, course = self._job, self._course
         self._announce()
-        job.watcher.start(self._total_steps, self._steps_done)
+        job.watcher.start(self._pace.total_steps, self._pace.steps_done)
         self._journal: Journal | None = None
         if self._team.is_first:
             describe_environment(job.run.path / "environment.json", job.device, job.dataset)
@@ -159,7 +118,7 @@ class Session:
         extra = [WandbLogger(job.run.path, self._config.to_dict())] if job.settings.logger == "wandb" else []
         return Journal(
             job.run, job.dataset, split=self._val_split, metric=self._config.metric,
-            num_epochs=course.epoch, num_steps=self._steps_done, loggers=extra,
+            num_epochs=course.epoch, num_steps=self._pace.steps_done, loggers=extra,
         )  # fmt: skip
 
     def _start(self, network: nn.Module) -> None:
@@ -181,32 +140,11 @@ class Session:
         self._saved_epoch = self._course.epoch
         self._resumed_from = self._course.epoch, self._course.step
 
-    @property
-    def _steps_done(self) -> int:
-        """Steps since the beginning of the run."""
-        return self._course.epoch * self._num_steps + self._course.step
-
-    @property
-    def _end(self) -> str:
-        """What ends the run if nothing else does."""
-        return "steps" if self._config.steps else "epochs"
-
-    @property
-    def _seconds(self) -> float:
-        """Seconds of the run so far, all parts together."""
-        return self._accord.seconds
-
-    def _share(self) -> float:
-        """Return how much of the run is done, 0..1: by steps, or by time if there is a limit and that is more."""
-        share = self._steps_done / self._total_steps
-        limit_s = self._job.settings.time_limit_s
-        return min(1.0, share if limit_s is None else max(share, self._seconds / limit_s))
-
     def _epoch(self) -> None:
         course, config = self._course, self._config
-        if course.epoch < self._num_epochs:
+        if course.epoch < self._pace.num_epochs:
             meter = self._steps()
-            ends = self._share() >= 1
+            ends = self._pace.share >= 1
             evaluation = None
             if ends or (course.epoch + 1) % config.val_every == 0:
                 evaluation = self._validate()
@@ -216,12 +154,12 @@ class Session:
             course.epoch, course.step = course.epoch + 1, 0
             self._learner.begin_epoch()
             if ends:
-                course.stopped = self._end if course.epoch >= self._num_epochs else "time limit"
+                course.stopped = self._pace.end if course.epoch >= self._pace.num_epochs else "time limit"
             elif config.patience and course.stale >= config.patience:
                 course.stopped = "patience"
         else:  # killed between the last epoch and the end
-            course.stopped = self._end
-        if self._saved_s is None or self._seconds - self._saved_s >= SAVE_EVERY_S:
+            course.stopped = self._pace.end
+        if self._saved_s is None or self._pace.seconds - self._saved_s >= SAVE_EVERY_S:
             self._save()
 
     def _steps(self) -> Meter:
@@ -232,32 +170,17 @@ class Session:
             self._samples, config, course.epoch, course.step, workers=workers, rank=team.rank, world=team.size
         )
         for batch in self._accord.each(meter.waiting_for(batches)):
-            self._learner.step(
-                batch,
-                rate=self._rate(),
-                momentum=cycled_momentum(self._share(), config, self._total_steps),
-                disc_rate=self._disc_rate(),
-                seed=step_seed(config.seed, course.epoch, course.step) ^ team.rank,
-                decay=average_decay(self._steps_done, config.ema),
-                num_samples=self._accord.num_samples,
-            )
+            self._learner.step(batch, **self._pace.next_step(team.rank))
             course.step += 1
             meter.num_images += self._accord.num_samples
             self._job.watcher.step(self._status(meter))
             if self._accord.must_stop:
                 self._interrupt()
-            if self._share() >= 1:
+            if self._pace.share >= 1:
                 break
         self._learner.check_weights()
         meter.stop()
         return meter
-
-    def _rate(self) -> float:
-        epochs = self._total_steps / self._num_steps
-        return learning_rate(self._share(), self._config, self._total_steps, epochs)
-
-    def _disc_rate(self) -> float:
-        return discriminator_rate(self._share(), self._config, self._total_steps / self._num_steps)
 
     def _validate(self) -> Validation | None:
         """Score the weights if there is a validation split, keep them if they are the best, draw samples."""
@@ -274,7 +197,7 @@ class Session:
                     save_bundle(self._job.run.path, self._bundle_config(), network.state_dict())
         if self._journal is not None:
             with self._writing():
-                self._journal.show(predictor, epoch=course.epoch + 1, step=self._steps_done)
+                self._journal.show(predictor, epoch=course.epoch + 1, step=self._pace.steps_done)
         if evaluation is not None:
             self._report(evaluation, score)
         return evaluation
@@ -288,16 +211,10 @@ class Session:
     def _evaluate(self, predictor: Predictor) -> Validation | None:
         if not self._validates:
             return None
-        job, part = self._job, None
-        shard = Shard(self._team.rank + 1, self._team.size)
-        with self._team.together(), contextlib.suppress(_Stopped):
-            part = evaluate(
-                predictor, job.dataset, self._val_split, task=job.task, shard=shard, progress=_raising_on(job.stop)
-            )
-        self._accord.renew()
-        if part is None or (self._team.size > 1 and self._accord.must_stop):
+        evaluation = validate(predictor, self._job, self._val_split, self._accord)
+        if evaluation is None:
             self._interrupt()
-        return add_up(part, self._team)
+        return evaluation
 
     def _bundle_config(self) -> BundleConfig:
         course, dataset = self._course, self._job.dataset
@@ -309,22 +226,26 @@ class Session:
             preprocess=self._preprocess,
             data={"source": dataset.source, "digest": dataset.digest, "samples": counts},
             metrics={} if course.best_scores is None else {self._val_split: course.best_scores},
-            training={"config": self._config.to_dict(), "epoch": course.epoch + 1, "seconds": round(self._seconds, 1)}
+            training={
+                "config": self._config.to_dict(),
+                "epoch": course.epoch + 1,
+                "seconds": round(self._pace.seconds, 1),
+            }
             | ({"start": self._origins} if self._origins else {}),
         )
 
     def _record(self, meter: Meter, evaluation: Validation | None) -> dict[str, Any]:
         record: dict[str, Any] = {
             "epoch": self._course.epoch + 1,
-            "step": self._steps_done,
-            "seconds": round(self._seconds, 3),
-            "lr": self._rate(),
+            "step": self._pace.steps_done,
+            "seconds": round(self._pace.seconds, 3),
+            "lr": self._pace.rate,
             "train": self._learner.means(),
             "images_per_s": round(meter.images_per_s, 3),
             "data_wait_share": round(meter.wait_share, 4),
         }
         if self._config.trainer == "adversarial":
-            record["disc_lr"] = self._disc_rate()
+            record["disc_lr"] = self._pace.disc_rate
         if evaluation is not None:
             record["val"] = {name: value(evaluation.scores, name) for name in metric_names(self._job.task)}
             record["val_failures"] = len(evaluation.failures)
@@ -342,7 +263,7 @@ class Session:
             return None
 
     def _save(self) -> None:
-        self._course.seconds = self._seconds
+        self._course.seconds = self._pace.seconds
         state = {"learner": self._learner.state_dict(), "course": asdict(self._course), "origins": self._origins}
         if self._team.is_first:
             with self._writing():
@@ -367,7 +288,7 @@ class Session:
         self._save()
         path = self._job.run.path
         error = Interrupted(
-            f"interrupted in epoch {self._course.epoch + 1} of {self._num_epochs}; `{path}` holds all of it",
+            f"interrupted in epoch {self._course.epoch + 1} of {self._pace.num_epochs}; `{path}` holds all of it",
             f"{resume_command(path)} continues",
             exit_code=self._job.stop.exit_code,
         )
@@ -378,16 +299,15 @@ class Session:
         num_val = len(job.dataset.split(self._val_split)) if self._validates else 0
         for line in opening(job, self._learner, num_samples=len(self._samples), num_val=num_val):
             job.watcher.note(line)
-        if self._steps_done:
-            job.watcher.note(f"continuing in epoch {self._course.epoch + 1}, after {self._steps_done} steps")
+        if self._pace.steps_done:
+            job.watcher.note(f"continuing in epoch {self._course.epoch + 1}, after {self._pace.steps_done} steps")
 
     def _status(self, meter: Meter) -> str:
         best = self._course.best_score
         score = "" if best is None else f" · best {self._config.metric} {best:.4f}"
-        left_s = self._seconds * (1 / max(self._share(), 1e-9) - 1)
         return (
-            f"epoch {self._course.epoch + 1}/{self._num_epochs} · loss {self._learner.last_loss:.4f}{score} · "
-            f"{meter.images_per_s:.0f} images/s · {duration(left_s)} left"
+            f"epoch {self._course.epoch + 1}/{self._pace.num_epochs} · loss {self._learner.last_loss:.4f}{score} · "
+            f"{meter.images_per_s:.0f} images/s · {duration(self._pace.seconds_left)} left"
         )
 
     def _report(self, evaluation: Validation, score: float | None) -> None:
@@ -397,15 +317,3 @@ class Session:
             f"{self._config.metric} {'undefined' if score is None else format(score, '.4f')}"
             f"{' (best)' if self._course.stale == 0 else ''}{failures}"
         )
-
-
-class _Stopped(Exception):
-    """A signal arrived during validation."""
-
-
-def _raising_on(stop: StopRequest) -> Callable[[int], None]:
-    def check(_count: int) -> None:
-        if stop:
-            raise _Stopped
-
-    return check

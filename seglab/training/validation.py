@@ -1,17 +1,23 @@
 """Validation by a team: each process scores a part of the split, and the counts add up."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from seglab.errors import DataError
+from seglab.evaluation.evaluate import evaluate
 from seglab.evaluation.metrics import Scores, summarize
 from seglab.evaluation.result import Evaluation, Failure
-from seglab.training.distributed import Team
+from seglab.inference.predictor import Predictor
+from seglab.shards import Shard
+from seglab.training.assignment import Assignment
+from seglab.training.distributed import Accord, Team
+from seglab.training.signals import StopRequest
 
-__all__ = ["Validation", "add_up"]
+__all__ = ["Validation", "add_up", "validate"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +26,29 @@ class Validation:
 
     scores: Scores
     failures: Sequence[Failure]
+
+
+def validate(predictor: Predictor, job: Assignment, split: str, accord: Accord) -> Validation | None:
+    """Score a split, each process a part of it.
+
+    Args:
+        predictor: The weights to score.
+        job: The data, the team, and the signals.
+        split: The split.
+        accord: Renewed afterwards.
+
+    Returns:
+        What all found; None if a signal arrived.
+
+    Raises:
+        DataError: If no process could score an image.
+    """
+    team, part = job.team, None
+    shard = Shard(team.rank + 1, team.size)
+    with team.together(), contextlib.suppress(_Stopped):
+        part = evaluate(predictor, job.dataset, split, task=job.task, shard=shard, progress=_raising_on(job.stop))
+    accord.renew()
+    return None if part is None or (team.size > 1 and accord.must_stop) else add_up(part, team)
 
 
 def add_up(part: Evaluation, team: Team) -> Validation:
@@ -44,3 +73,15 @@ def add_up(part: Evaluation, team: Team) -> Validation:
     team.meet(None if num_images else error)
     matrix = np.array(cells, np.int64).reshape(part.matrix.shape)
     return Validation(summarize(matrix, part.task, num_ignored=num_ignored), failures)
+
+
+class _Stopped(Exception):
+    """A signal arrived during validation."""
+
+
+def _raising_on(stop: StopRequest) -> Callable[[int], None]:
+    def check(_count: int) -> None:
+        if stop:
+            raise _Stopped
+
+    return check

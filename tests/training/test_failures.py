@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from seglab.data.images import write_labels
-from seglab.errors import DataError, Interrupted, UsageError
+from seglab.errors import DataError, Interrupted, SeglabError, UsageError
 from seglab.models.bundle import load_weights
 from seglab.models.weights import save_tensors
 from seglab.training.learner import Learner, NonFiniteError
@@ -249,3 +249,23 @@ def test_json_says_how_a_run_ended(make_dataset, tmp_path):
     assert missing.returncode == 6, missing.stderr
     assert "`pip install wandb`" in missing.stderr
     assert json.loads(missing.stdout)["hint"] == "`pip install wandb`"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"model": "nope"}, {"class_weights": [1.0]}, {"init": "nowhere.safetensors"}, {"encoder_weights": "auto"}],
+)
+def test_a_run_that_cannot_begin_leaves_nothing(dataset, config, cpu, tmp_path, change):
+    with pytest.raises(SeglabError):
+        train(dataclasses.replace(config, **change), dataset, tmp_path / "runs" / "a", cpu, graph=False)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_cannot_begin_leaves_what_was_there(dataset, config, cpu, tmp_path):
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    with pytest.raises(SeglabError):
+        train(dataclasses.replace(config, model="nope"), dataset, tmp_path / "runs" / "a", cpu, graph=False)
+    assert (tmp_path / "runs" / "a").is_dir()
+    with pytest.raises(SeglabError):
+        train(dataclasses.replace(config, model="nope"), dataset, tmp_path / "runs" / "b", cpu, graph=False)
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["a"]

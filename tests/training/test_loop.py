@@ -17,7 +17,7 @@ from seglab.files import lock
 from seglab.inference.model import choose_model
 from seglab.models.bundle import load_weights, read_config
 from seglab.strengths import PRESETS
-from seglab.training import session
+from seglab.training import session, validation
 from seglab.training.learner import Learner, NonFiniteError
 from seglab.training.loop import train
 from seglab.training.rundir import RunDir
@@ -184,7 +184,7 @@ def test_a_run_interrupted_during_validation_is_bit_equal(dataset, config, cpu, 
         return evaluate(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(session, "evaluate", interrupted)
+        patch.setattr(validation, "evaluate", interrupted)
         with pytest.raises(Interrupted) as caught:
             train(config, dataset, tmp_path / "broken", cpu, graph=False)
     assert caught.value.exit_code == 143
