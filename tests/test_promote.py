@@ -363,7 +363,8 @@ def test_the_command_tells_and_its_exit_code_is_the_verdict(tmp_path, capsys):
     assert (told["better"], told["promoted"], told["baseline"]) == (False, False, str(dest))
     assert told["gain"] == pytest.approx(0.01)
     assert "0.6100 against 0.6000" in err
-    assert "not better" in err
+    assert "not better: " in err
+    assert "the gain must be at least 0.05" in err
     assert run_command(run, dest, "--dry-run") == 0
     assert "would be promoted" in capsys.readouterr().err
     assert run_command(run, dest, "--baseline", dest, "--min-gain", "0.005", "--keep", "--json") == 0
@@ -372,6 +373,7 @@ def test_the_command_tells_and_its_exit_code_is_the_verdict(tmp_path, capsys):
     assert "is now the model of" in err
     assert f"the model before is kept: {dest}.previous" in err
     assert run_command(run, dest) == 1  # a model is not better than itself
+    assert "the gain must be above 0" in capsys.readouterr().err
     assert run_command(run, tmp_path / "new") == 0
     assert "nothing is served" in capsys.readouterr().err
 

@@ -80,7 +80,8 @@ def _tell(done: "Promotion") -> None:
     elif done.better:
         note(f"{run} would be promoted to {dest}")
     else:
-        note(f"[bold red]not better:[/bold red] {dest} stays; the gain must be at least {done.min_gain:g} and above 0")
+        least = f"at least {done.min_gain:g}" if done.min_gain else "above 0"
+        note(f"[bold red]not better:[/bold red] {dest} stays; the gain must be {least}")
     if done.previous:
         note(f"the model before is kept: {escape(done.previous)}")
 
