@@ -89,10 +89,9 @@ def _show(
     for letter, path, one in zip(_letters(len(files)), files, evaluations, strict=True):
         note(escape(f"{letter}  {path}  {one.num_images} images"))
     print_rows(f"{evaluations[0].task.name} · {num_shared} shared images", columns, rows)
-    for letter, one in zip(_letters(len(files))[1:], compared, strict=True):
-        if one.num_other_truth:
-            said = other_truth(one.num_other_truth, one.num_shared, "A's")
-            note(escape(f"{letter}  {said}"))
+    for letter, found in zip(_letters(len(files))[1:], compared, strict=True):
+        if found.num_other_truth:
+            note(f"{letter}  {other_truth(found.num_other_truth, found.num_shared, 'A')}")
     note("* the 95 % interval of the difference (bootstrap over images, in pairs) leaves out 0")
 
 

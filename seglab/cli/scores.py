@@ -95,7 +95,7 @@ def signed(entry: "Difference | None") -> str:
 
 def other_truth(num: int, num_shared: int, whose: str) -> str:
     """Return a line about images that are not the same in two evaluations although their names are."""
-    differs = f"the truth of {num} of the {num_shared} images differs from {whose}"
+    differs = f"the truth of {num} of the {num_shared} images differs from that of {whose}"
     return f"{differs}: other masks, another size, or other images"
 
 
@@ -154,7 +154,7 @@ def _remarks(evaluation: "Evaluation", compared: "Against | None") -> list[str]:
             f" of {compared.num_images} here and {compared.num_baseline} in the baseline"
         )
     if compared and compared.num_other_truth:
-        remarks.append(other_truth(compared.num_other_truth, compared.num_shared, "the baseline's"))
+        remarks.append(other_truth(compared.num_other_truth, compared.num_shared, "the baseline"))
     if evaluation.failures:
         remarks.append(f"not scored: {len(evaluation.failures)} images")
         remarks += [f"  {failure.id}  {failure.reason}" for failure in evaluation.failures]
