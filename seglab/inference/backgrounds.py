@@ -27,7 +27,9 @@ STRIP: Final = 512
 FAR: Final = 4.0
 """Where a Gaussian ends, in deviations."""
 FAINT: Final = 1e-4
-"""The least weight, where all around is subject."""
+"""What a wider mean counts beside a mean: it shows where all around is subject."""
+WIDER: Final = 4
+"""How much wider it is."""
 
 
 class Background(Protocol):
@@ -175,9 +177,13 @@ def _rgb(text: str) -> Rgb | None:
     from PIL import ImageColor
 
     try:
-        red, green, blue = ImageColor.getrgb(text)[:3]
+        red, green, blue, *opacity = ImageColor.getrgb(text)
     except ValueError:
         return None
+    if any(part != 255 for part in opacity):
+        raise UsageError(f"the background `{text}` is half transparent", "a colour without opacity, or `transparent`")
+    if not all(0 <= level <= 255 for level in (red, green, blue)):  # Pillow lets rgb(1, 2, 300) through.
+        raise UsageError(f"`{text}` is no colour", "levels are within 0..255")
     return red, green, blue
 
 
@@ -204,11 +210,27 @@ def _mean(weighted: Uint8, weights: Uint8, sigma: float) -> Uint8:
     radius = math.ceil(FAR * sigma)
     side = 2 * radius + 1
     means: Uint8 = np.empty_like(weighted)
+    wider = _wider_mean(weighted, weights, sigma)
     for top in range(0, len(weighted), STRIP):
         first, last = max(0, top - radius), min(len(weighted), top + STRIP + radius)
         planes = cv2.merge([*cv2.split(weighted[first:last]), weights[first:last]]).astype(np.float32)
         blurred: Any = cv2.GaussianBlur(planes, (side, side), sigma, borderType=cv2.BORDER_REPLICATE)
         kept = blurred[top - first : top - first + STRIP]
         kept = kept[: len(weighted) - top]
-        means[top : top + STRIP] = np.rint(np.clip(kept[..., :3] / (kept[..., 3:] / 255 + FAINT), 0, 255))
+        share = kept[..., 3:] / 255
+        kept = (kept[..., :3] + FAINT * wider[top : top + STRIP]) / (share + FAINT)
+        means[top : top + STRIP] = np.rint(np.clip(kept, 0, 255))
     return means
+
+
+def _wider_mean(weighted: Uint8, weights: Uint8, sigma: float) -> Uint8:
+    """Return means over more and more, until something but subject is in them; black if there is nothing else."""
+    if weights.all() or not weights.any():
+        return np.zeros_like(weighted)
+    size_hw = tuple(max(1, length // WIDER) for length in weights.shape)
+    if max(size_hw) == 1:
+        total = int(weights.sum(dtype=np.int64))
+        mean = 255 * weighted.reshape(-1, 3).sum(axis=0, dtype=np.int64) / total
+        return np.broadcast_to(np.rint(np.minimum(mean, 255)).astype(np.uint8), weighted.shape)
+    small, rest = resize_image(weighted, (size_hw[0], size_hw[1])), resize_image(weights, (size_hw[0], size_hw[1]))
+    return resize_image(_mean(small, rest, max(1.0, sigma)), (weights.shape[0], weights.shape[1]))

@@ -127,6 +127,10 @@ def parse_look(
             "`--edge soft`, or leave it out",
         )
     names = tuple(name.strip() for name in keep.split(",") if name.strip())
+    if keep and not names:
+        raise UsageError(
+            f"`--keep {keep}` names no class", "classes or regions with commas between: `upper_body,full_body`"
+        )
     framing = parse_framing(crop=crop, margin=margin, square=square, size=size)
     return Look(
         edge=kind, feather=feather, background=laid, keep=names, invert=invert, mask_only=mask_only,

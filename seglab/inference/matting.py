@@ -33,6 +33,8 @@ SURE: Final = 0.05
 """Probabilities this near to 0 or 1 are as good as certain."""
 CHUNK_PIXELS: Final = 2**20
 """How many pixels of the photo are looked at in one go."""
+NARROW: Final = 5
+"""Radius of the means, at the working size, that tell the foreground's colours from the background's."""
 SOLVED_RADIUS: Final = 2
 """Windows, at the working size, in which a solver's alpha is brought to the photo's size."""
 
@@ -77,11 +79,11 @@ def soft_alpha(image: Uint8, probs_hw: Float32, *, reach: float, solve: Solver |
             fit = GuidedFilter(guide_hwC, radius=SOLVED_RADIUS, eps=EPS).fit(solved_hw)
             return _applied(image, fit, floor_hw, ceiling_hw, firm=False)
     floor_hw, ceiling_hw = _bounds(probs_hw, radius)
-    guided = GuidedFilter(guide_hwC, radius=radius, eps=EPS)
-    slope_hwC, offset_hw = guided.fit(probs_hw)
-    # Once more from a firmer start: edges that the photo shows move nearer to it and lose their blur.
-    firm_hw = np.clip(2 * (np.einsum("hwc,hwc->hw", slope_hwC, guide_hwC) + offset_hw) - 0.5, 0, 1)
-    return _applied(image, guided.fit(firm_hw), floor_hw, ceiling_hw)
+    # Two fits of two means each reach this far; beyond it nothing is looked up.
+    part = _around((ceiling_hw > 0) & (floor_hw < 1), 4 * radius + 2)
+    slope_hwC, offset_hw = np.zeros_like(guide_hwC), np.zeros_like(probs_hw)
+    slope_hwC[part], offset_hw[part] = _fit_twice(np.ascontiguousarray(guide_hwC[part]), probs_hw[part], radius)
+    return _applied(image, (slope_hwC, offset_hw), floor_hw, ceiling_hw)
 
 
 class GuidedFilter:
@@ -159,27 +161,60 @@ def feather(alpha: Uint8, width: float) -> Uint8:
     return result
 
 
+def _fit_twice(guide_hwC: Float32, probs_hw: Float32, radius: int) -> tuple[Float32, Float32]:
+    if not probs_hw.size:
+        return guide_hwC, probs_hw
+    guided = GuidedFilter(guide_hwC, radius=radius, eps=EPS)
+    slope_hwC, offset_hw = guided.fit(probs_hw)
+    # Once more from a firmer start: edges that the photo shows move nearer to it and lose their blur.
+    firm_hw = np.clip(2 * (np.einsum("hwc,hwc->hw", slope_hwC, guide_hwC) + offset_hw) - 0.5, 0, 1)
+    return guided.fit(firm_hw)
+
+
+def _around(mask_hw: Any, margin: int) -> tuple[slice, slice]:
+    """Return the rows and columns of a mask's bounding box and a margin; none if it is empty."""
+    left, top, width, height = cv2.boundingRect(mask_hw.view(np.uint8))
+    if not width:
+        return slice(0, 0), slice(0, 0)
+    return slice(max(0, top - margin), top + height + margin), slice(max(0, left - margin), left + width + margin)
+
+
 def _both_colours(image: Uint8, alpha: Uint8) -> tuple[Float32, Float32]:
-    """Return what the foreground and the background would look like alone, at the working size.
+    """Return what the foreground and the background would look like alone, at the working size, where they mix.
 
     Two steps of Forte's method, a wide one, for which a quarter of the working size is enough, and a narrow one: local
     means of each colour, then for the foreground what the photo says beyond them.
     """
     full_hw = image.shape[0], image.shape[1]
-    foreground_hwC: Any = _shrunk(image, working_hw(full_hw, WORK_SIDE // 4)).astype(np.float32)
-    background_hwC: Any = foreground_hwC
-    for side, reach in ((WORK_SIDE // 4, 45), (WORK_SIDE, 5)):
-        work_hw = working_hw(full_hw, side)
-        radius = max(1, round(reach * max(work_hw) / max(working_hw(full_hw))))
-        image_hwC = _shrunk(image, work_hw).astype(np.float32)
-        alpha_hwC = cv2.merge([_shrunk(alpha, work_hw).astype(np.float32) / 255] * 3)
-        foreground_hwC, background_hwC = _grown(foreground_hwC, work_hw), _grown(background_hwC, work_hw)
-        share_hwC = _mean(alpha_hwC, radius)
-        foreground_hwC = _mean(foreground_hwC * alpha_hwC, radius) / (share_hwC + 1e-5)
-        background_hwC = _mean(background_hwC * (1 - alpha_hwC), radius) / (1 - share_hwC + 1e-5)
-        rest_hwC = image_hwC - alpha_hwC * foreground_hwC - (1 - alpha_hwC) * background_hwC
-        foreground_hwC = np.clip(foreground_hwC + alpha_hwC * rest_hwC, 0, 255)
-    return foreground_hwC, background_hwC
+    wide_hw, work_hw = working_hw(full_hw, WORK_SIDE // 4), working_hw(full_hw)
+    wide_hwC = _shrunk(image, wide_hw).astype(np.float32)
+    wide_radius = max(1, round(45 * max(wide_hw) / max(work_hw)))
+    grown = [
+        _grown(plane, work_hw) for plane in _parted(wide_hwC, _shrunk(alpha, wide_hw), (wide_hwC,) * 2, wide_radius)
+    ]
+    alpha_hw, image_hwC = _shrunk(alpha, work_hw), _shrunk(image, work_hw)
+    # Averaging and looking up reach one pixel further than what is mixed.
+    part = _around((alpha_hw > 0) & (alpha_hw < 255), 2 * NARROW + 2)
+    if part[0].stop:
+        guesses = (grown[0][part], grown[1][part])
+        for plane, found in zip(
+            grown, _parted(image_hwC[part].astype(np.float32), alpha_hw[part], guesses, NARROW), strict=True
+        ):
+            plane[part] = found
+    return grown[0], grown[1]
+
+
+def _parted(
+    image_hwC: Float32, alpha_hw: Uint8, guesses: tuple[Float32, Float32], radius: int
+) -> tuple[Float32, Float32]:
+    """Return the colours of foreground and background from guesses of them: a step of Forte's method."""
+    foreground_hwC, background_hwC = guesses
+    alpha_hwC: Any = cv2.merge([alpha_hw.astype(np.float32) / 255] * 3)
+    share_hwC = _mean(alpha_hwC, radius)
+    foreground_hwC = _mean(foreground_hwC * alpha_hwC, radius) / (share_hwC + 1e-5)
+    background_hwC = _mean(background_hwC * (1 - alpha_hwC), radius) / (1 - share_hwC + 1e-5)
+    rest_hwC = image_hwC - alpha_hwC * foreground_hwC - (1 - alpha_hwC) * background_hwC
+    return np.clip(foreground_hwC + alpha_hwC * rest_hwC, 0, 255), background_hwC
 
 
 def _applied(

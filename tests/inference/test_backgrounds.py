@@ -33,6 +33,7 @@ def test_backgrounds_from_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert isinstance(scenery, Scenery)
     assert (scenery.image == (9, 8, 7)).all()
     assert isinstance(parse_background(Path("red")), Scenery)
+    assert parse_background("#ff0000ff") == parse_background("hsl(0,100%,50%)") == Colour((255, 0, 0))
     assert parse_background("blur:2.5") == Blur(2.5)
     for text in (
         "blur",
@@ -46,6 +47,9 @@ def test_backgrounds_from_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "whit",
         "#12",
         "",
+        "rgb(1,2,300)",
+        "#ff000080",
+        "#f008",
     ):
         with pytest.raises(UsageError):
             parse_background(text)
@@ -83,6 +87,21 @@ def test_a_blur_is_as_if_the_subject_were_not_there(sigma: float) -> None:
     assert difference[near].mean() < 2
     # Nothing of the subject's colour reaches what is shown. At the border a wide blur repeats more than a row.
     assert difference[20:-20, 20:-20][near[20:-20, 20:-20]].max() < 8
+
+
+@pytest.mark.parametrize("sigma", [1.0, 3.0, 12.0])
+def test_where_all_around_is_subject_a_blur_shows_what_is_farther_off(sigma: float) -> None:
+    """It is seen there beyond the photo's border, in a wide frame; the subject's colour never is, nor black."""
+    image = np.full((240, 160, 3), (200, 120, 40), np.uint8)
+    alpha = np.zeros((240, 160), np.uint8)
+    alpha[60:, 20:] = 255
+    image[alpha > 0] = (0, 0, 255)
+    blurred = Blur(sigma).under(image, alpha, None)
+    assert np.abs(blurred.astype(int) - (200, 120, 40)).max() <= 6
+    nothing_else = Blur(sigma).under(image, np.full_like(alpha, 255), None)
+    assert nothing_else.shape == image.shape
+    assert not nothing_else.any()
+    assert Blur(sigma).under(image[:1, :1], alpha[:1, :1], None).shape == (1, 1, 3)
 
 
 def test_strips_leave_no_seams() -> None:

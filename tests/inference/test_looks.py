@@ -229,7 +229,9 @@ def test_what_contradicts_itself_is_refused_with_a_hint(shell, names) -> None:
         ["--png", "small", "--format", "webp"],
         ["--png", "small", "-o", "c.webp"],
         ["--background", "blur:0"],
+        ["--background", "#ff000080"],
         ["--keep", "gren"],
+        ["--keep", " , "],
     ):
         result = shell("cutout", "a.png", *arguments)
         assert (result.code, "hint: " in result.err) == (2, True), (arguments, result.err)

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from seglab.inference import matting
 from seglab.inference.matting import GuidedFilter, decontaminate, feather, soft_alpha, working_hw
 
 FOREGROUND, BACKGROUND = np.array([200.0, 60, 30]), np.array([20.0, 180, 60])
@@ -177,3 +178,25 @@ def test_a_feathered_edge_fades_over_its_width() -> None:
     assert 16 <= len(mixed) <= 22
     assert abs(mixed.mean() + 0.5 - 50) <= 1
     assert (np.diff(row.astype(int)) >= 0).all()
+
+
+@pytest.mark.parametrize("centre", [(0.5, 0.5), (0.05, 0.9), (1.0, 0.0), (-3.0, 0.5)])
+def test_looking_around_edges_only_changes_nothing(
+    centre: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against filters over whole pictures; the last subject is not in the picture at all."""
+    height, width = 1400, 900
+    noise = np.random.default_rng(4).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    image = cv2.GaussianBlur(noise, (0, 0), 2)
+    probs_hw = np.zeros(matting.working_hw((height, width)), np.float32)
+    rows, columns = probs_hw.shape
+    cv2.ellipse(probs_hw, (int(centre[0] * columns), int(centre[1] * rows)), (90, 140), 30, 0, 360, 1, -1)
+    probs_hw = cv2.GaussianBlur(probs_hw, (0, 0), 5)
+    alpha = matting.soft_alpha(image, probs_hw, reach=2.6)
+    clean = matting.decontaminate(image, alpha)
+    monkeypatch.setattr(
+        matting, "_around", lambda mask_hw, margin: (slice(0, len(mask_hw)), slice(0, mask_hw.shape[1]))
+    )
+    assert np.abs(matting.soft_alpha(image, probs_hw, reach=2.6).astype(int) - alpha).max() <= 1
+    assert np.abs(matting.decontaminate(image, alpha).astype(int) - clean).max() <= 1
+    assert (clean.max() > 0) == (centre[0] >= 0)
