@@ -92,7 +92,7 @@ def write_report(
         class_table(scores, task, ranges, changes),
     )
     if scores.people is not None:
-        page.add("people", "People", people_told_apart(scores.people, task))
+        page.add("people", "People", people_told_apart(scores.people, task, ranges, changes))
     if tree := hierarchy(scores, task):
         page.add("hierarchy", "Hierarchy", tree)
     wrong = confusions(evaluation.matrix, task)

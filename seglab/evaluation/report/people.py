@@ -7,6 +7,7 @@ from seglab.evaluation.people import PeopleScores
 from seglab.evaluation.report.charts import bar, swatch, switch
 from seglab.evaluation.report.markup import Html, element, join, named
 from seglab.evaluation.report.numbers import score
+from seglab.evaluation.report.sections import Differences, Intervals, around
 from seglab.tasks import Task
 
 __all__ = ["people_told_apart"]
@@ -20,7 +21,7 @@ _CARDS: Final = (
 )
 
 
-def people_told_apart(people: PeopleScores, task: Task) -> Html:
+def people_told_apart(people: PeopleScores, task: Task, intervals: Intervals, differences: Differences) -> Html:
     """Return everything that is known of it."""
     told = {
         "precision": score(people.edge_precision, 3),
@@ -34,6 +35,7 @@ def people_told_apart(people: PeopleScores, task: Task) -> Html:
             "div",
             element("dt", title),
             element("dd", score(getattr(people, name), 3), class_="figure"),
+            element("dd", *around(intervals.get(name), differences.get(name)), class_="around"),
             element("dd", said.format(**told), class_="said"),
         )
         for name, title, said in _CARDS

@@ -15,7 +15,7 @@ from seglab.evaluation.report.numbers import difference, percent, score
 from seglab.evaluation.result import Evaluation
 from seglab.tasks import Task
 
-__all__ = ["class_bars", "class_table", "headline", "left_out", "settings"]
+__all__ = ["Differences", "Intervals", "around", "class_bars", "class_table", "headline", "left_out", "settings"]
 
 Intervals = Mapping[str, Interval | None]
 Differences = Mapping[str, Difference | None]
@@ -53,7 +53,7 @@ def headline(scores: Scores, intervals: Intervals, differences: Differences) -> 
             "div",
             element("dt", title),
             element("dd", score(getattr(scores, name), 3), class_="figure"),
-            element("dd", *_around(intervals.get(name), differences.get(name)), class_="around"),
+            element("dd", *around(intervals.get(name), differences.get(name)), class_="around"),
             element("dd", said.format(present=present, foreground=foreground), class_="said"),
         )
         for name, (title, said) in _HEADLINE.items()
@@ -191,7 +191,8 @@ def _gates(gates: Sequence[Gate]) -> Html | None:
     return element("table", element("thead", head), element("tbody", *lines), class_="numbers")
 
 
-def _around(interval: Interval | None, change: Difference | None) -> list[Html | str]:
+def around(interval: Interval | None, change: Difference | None) -> list[Html | str]:
+    """Return what stands under a figure: its interval, and its difference to the baseline."""
     said: list[Html | str] = [f"95 %: {_range(interval, 3)}"] if interval else []
     return said + ([" ", *_against(change, 3)] if change else [])
 
