@@ -33,8 +33,9 @@ SURE: Final = 0.05
 """Probabilities this near to 0 or 1 are as good as certain."""
 CHUNK_PIXELS: Final = 2**20
 """How many pixels of the photo are looked at in one go."""
+WIDE: Final = 45
 NARROW: Final = 5
-"""Radius of the means, at the working size, that tell the foreground's colours from the background's."""
+"""Radii of the means, at the working size, that tell the foreground's colours from the background's."""
 SOLVED_RADIUS: Final = 2
 """Windows, at the working size, in which a solver's alpha is brought to the photo's size."""
 
@@ -187,20 +188,17 @@ def _both_colours(image: Uint8, alpha: Uint8) -> tuple[Float32, Float32]:
     """
     full_hw = image.shape[0], image.shape[1]
     wide_hw, work_hw = working_hw(full_hw, WORK_SIDE // 4), working_hw(full_hw)
-    wide_hwC = _shrunk(image, wide_hw).astype(np.float32)
-    wide_radius = max(1, round(45 * max(wide_hw) / max(work_hw)))
-    grown = [
-        _grown(plane, work_hw) for plane in _parted(wide_hwC, _shrunk(alpha, wide_hw), (wide_hwC,) * 2, wide_radius)
-    ]
     alpha_hw, image_hwC = _shrunk(alpha, work_hw), _shrunk(image, work_hw)
+    wide_hwC = _shrunk(image_hwC, wide_hw).astype(np.float32)
+    wide_radius = max(1, round(WIDE * max(wide_hw) / max(work_hw)))
+    parted = _parted(wide_hwC, _shrunk(alpha_hw, wide_hw), (wide_hwC, wide_hwC), wide_radius)
+    grown = [_grown(plane, work_hw) for plane in parted]
     # Averaging and looking up reach one pixel further than what is mixed.
     part = _around((alpha_hw > 0) & (alpha_hw < 255), 2 * NARROW + 2)
     if part[0].stop:
         guesses = (grown[0][part], grown[1][part])
-        for plane, found in zip(
-            grown, _parted(image_hwC[part].astype(np.float32), alpha_hw[part], guesses, NARROW), strict=True
-        ):
-            plane[part] = found
+        narrow = _parted(image_hwC[part].astype(np.float32), alpha_hw[part], guesses, NARROW)
+        grown[0][part], grown[1][part] = narrow
     return grown[0], grown[1]
 
 
