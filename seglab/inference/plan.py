@@ -66,6 +66,8 @@ class Layout:
     """What the names of some forms get before their suffix, whatever the order: ``.hair`` for ``a.hair.png``."""
     gathered: tuple[str, ...] = ()
     """Names of files in the output folder that take the answers to all photos: ``annotations.json``."""
+    companions: tuple[str, ...] = ()
+    """Names of files in the output folder that say what outputs mean: ``legend.json``."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class Plan:
     """The folder that all outputs go into; None when a file was named, or outputs go beside their photos."""
     gathered: tuple[Path, ...] = ()
     """Files in it that take the answers to all photos."""
+    companions: tuple[Path, ...] = ()
+    """Files in it that say what outputs mean."""
 
     @property
     def jobs(self) -> list[Job]:
@@ -141,7 +145,7 @@ def make_plan(
 def _check_stdout(layout: Layout) -> None:
     if layout.gathered:
         raise UsageError(f"`{layout.gathered[0]}` goes into a folder, not to standard output", "name one with `-o`")
-    if sys.stdout is None or sys.stdout.closed:
+    if sys.stdout is None or sys.stdout.closed or sys.__stdout__ is None:  # the last: closed since before Python
         raise UsageError("standard output is closed", "name a file or a folder with `-o`")
     if sys.stdout.isatty():
         raise UsageError(
@@ -177,6 +181,8 @@ def _one_file(arguments: Sequence[str | Path], layout: Layout, out: Path) -> Pla
     if out != STANDARD and out.suffix.lower() not in suffixes:
         raise UsageError(f"a {form} cannot be written as `{out.suffix}`", f"it can be {', '.join(suffixes)}")
     if list(arguments) != ["-"] and (len(arguments) != 1 or not only_files(arguments)):
+        if len(arguments) == 1:
+            find_sources(arguments)  # a name that is not there is told as what it is
         raise UsageError(f"`{out}` is one file, but the photos may be several", "name a folder with `-o`")
     items = (
         Job(item.path, {form: out}, item.place, item.data) if isinstance(item, Source) else item
@@ -207,7 +213,8 @@ def _in_folder(arguments: Sequence[str | Path], layout: Layout, out_dir: Path, k
             items.append(_named(item, layout, out_dir, keep_ext))
         else:
             items.append(item)
-    return Plan(layout.command, tuple(items), out_dir, tuple(out_dir / part_name(n, shard) for n in layout.gathered))
+    gathered = tuple(out_dir / part_name(name, shard) for name in layout.gathered)
+    return Plan(layout.command, tuple(items), out_dir, gathered, tuple(out_dir / name for name in layout.companions))
 
 
 def part_name(name: str, shard: Shard) -> str:
@@ -233,8 +240,9 @@ def _refuse_clashes(plan: Plan) -> None:
     key = _Keys()
     files = [job.path for job in plan.jobs if job.data is None]
     photos = {spelling: path for path in files for spelling in (key(path), key(path.resolve()))}
-    owners: dict[str, Path] = {key(path): path for path in plan.gathered}
-    for path in plan.gathered:
+    own_files = (*plan.gathered, *plan.companions)
+    owners: dict[str, Path] = {key(path): path for path in own_files}
+    for path in own_files:
         if path.is_dir() or key(path) in photos:
             raise UsageError(f"the output `{path}` would replace what is there", "name another folder with `-o`")
     for job, output in _outputs(plan):
@@ -279,7 +287,8 @@ def _refuse_foreign(plan: Plan, out_dir: Path) -> None:
         return
     if owner is not None:
         raise UsageError(f"`{out_dir}` holds the outputs of `seglab {owner}`", "name another folder with `-o`")
-    existing = [output for output in (*plan.gathered, *(output for _, output in _outputs(plan))) if output.exists()]
+    outputs = (*plan.gathered, *plan.companions, *(output for _, output in _outputs(plan)))
+    existing = [output for output in outputs if output.exists()]
     if existing:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise UsageError(

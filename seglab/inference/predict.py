@@ -17,7 +17,16 @@ from seglab.inference.model import Model
 from seglab.inference.plan import Job, Layout
 from seglab.inference.predictor import Predictor
 from seglab.inference.selection import EVERYTHING, Selection
-from seglab.inference.sinks import DEFAULT_FORMATS, SPLIT, Chosen, Labelled, check_formats, choose_formats, write_legend
+from seglab.inference.sinks import (
+    DEFAULT_FORMATS,
+    LEGEND_NAME,
+    SPLIT,
+    Chosen,
+    Labelled,
+    check_formats,
+    choose_formats,
+    write_legend,
+)
 
 __all__ = ["DEFAULT_DIR", "predict"]
 
@@ -56,7 +65,10 @@ def predict(
         model = model if isinstance(model, Model) else model()
         chosen = choose_formats(formats, model.config.task, selection.classes(model.config.task))
     gathered_names = tuple(form.name for form in chosen.gathered.values())
-    layout = Layout("predict", chosen.suffixes, DEFAULT_DIR, endings=chosen.endings, gathered=gathered_names)
+    layout = Layout(
+        "predict", chosen.suffixes, DEFAULT_DIR, endings=chosen.endings, gathered=gathered_names,
+        companions=(LEGEND_NAME,),
+    )  # fmt: skip
     settings = {"formats": list(formats), "selection": selection.settings}
     errand = Errand.of(photos, model, layout, settings, terms)
     task = errand.model.config.task

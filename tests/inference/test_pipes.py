@@ -122,6 +122,15 @@ def test_what_cannot_be_piped_is_refused_before_any_work(shell, save, corners, n
     assert names(Path()) == ["a.png"]
 
 
+def test_a_picture_is_not_lost_where_standard_output_is_closed(save, corners, monkeypatch, tmp_path) -> None:
+    save(Path("a.png"), corners())
+    with (tmp_path / "nowhere").open("w", encoding="utf-8") as in_its_place:
+        monkeypatch.setattr(sys, "stdout", in_its_place)
+        monkeypatch.setattr(sys, "__stdout__", None)  # so Python says that `>&-` was there from the start
+        with pytest.raises(UsageError, match="standard output is closed"):
+            make_plan(["a.png"], Layout("predict", {"palette": (".png",)}, Path("o")), out=Path("-"))
+
+
 def test_a_bad_photo_on_standard_input_writes_nothing(shell, pipe) -> None:
     out = pipe(b"this is no picture")
     result = shell("predict", "-", "-o", "-")

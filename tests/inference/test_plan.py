@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from seglab.errors import UsageError
+from seglab.errors import DataError, UsageError
 from seglab.inference.inputs import Failure
 from seglab.inference.ledger import Ledger
 from seglab.inference.plan import Job, Layout, Plan, make_plan
@@ -159,3 +159,27 @@ def test_order_is_kept_with_failures_in_place(save: Callable[..., Path]) -> None
     items = make_plan(["@list"], MASKS).items
     assert [str(item.path) for item in items] == ["c.jpg", "b.jpg", "a.jpg"]
     assert [type(item) for item in items] == [Job, Failure, Job]
+
+
+def test_what_lies_beside_all_outputs_is_no_ones_file() -> None:
+    people = Layout("predict", {"people": (".json",)}, Path("o"), companions=("legend.json",))
+    touch("a.jpg", "legend.jpg", "own/legend.json", "folder/legend.json/x")
+    with pytest.raises(UsageError, match=r"`own/legend.json` exists and is not an output of `seglab predict`"):
+        make_plan(["a.jpg"], people, out=Path("own"))
+    assert outputs(make_plan(["a.jpg"], people, out=Path("own"), overwrite=True)) == ["own/a.json"]
+    with pytest.raises(UsageError, match=r"`legend.jpg` would both become `o/legend.json`") as caught:
+        make_plan(["legend.jpg"], people)
+    assert caught.value.hint is not None
+    assert "--keep-ext" in caught.value.hint
+    assert outputs(make_plan(["legend.jpg"], people, keep_ext=True)) == ["o/legend.jpg.json"]
+    with pytest.raises(UsageError, match="would replace what is there"):
+        make_plan(["a.jpg"], people, out=Path("folder"), overwrite=True)
+
+
+@pytest.mark.parametrize("out", ["m.png", "-"])
+def test_a_photo_that_is_not_there_is_told_as_that(out: str) -> None:
+    touch("photo.jpg")
+    with pytest.raises(DataError, match=r"`foto.jpg` does not exist") as caught:
+        make_plan(["foto.jpg"], MASKS, out=Path(out))
+    assert caught.value.hint is not None
+    assert "`photo.jpg`" in caught.value.hint
