@@ -124,7 +124,9 @@ class Errand:
             DataError: If its weights are broken, or there is nowhere to write.
         """
         terms, plan = self.terms, self.plan
-        ledger = Ledger(plan.out_dir, plan.command, self.settings, shard=terms.shard)
+        # A photo alone, asked for once, leaves nothing beside its cutout.
+        remember = terms.skip_existing or len(plan.jobs) > 1
+        ledger = Ledger(plan.out_dir, plan.command, self.settings, shard=terms.shard, remember=remember)
         if terms.skip_existing:
             plan = _without_finished(plan, ledger, gathering)
         if terms.dry_run:

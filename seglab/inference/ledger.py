@@ -5,7 +5,7 @@ import json
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from seglab.errors import DataError
 from seglab.files import append_line, write_text
@@ -15,9 +15,12 @@ from seglab.shards import WHOLE, Shard
 if TYPE_CHECKING:
     from seglab.inference.plan import Job
 
-__all__ = ["Ledger", "Stamp", "digest", "input_key", "make_dir", "read_command", "stamp"]
+__all__ = ["FILES_NAME", "Ledger", "Stamp", "digest", "input_key", "make_dir", "read_command", "stamp"]
 
 FORMAT = 2
+FILES_NAME: Final = ".seglab-files.jsonl"
+"""Lists finished files in a folder that is no output folder: cutouts beside their photos, and files named one by one.
+Does not mark the folder, which may hold photos."""
 
 Stamp = tuple[int, int]
 """Size in bytes and time of change in nanoseconds: what tells that a file is still the same."""
@@ -57,8 +60,8 @@ class Ledger:
     """The finished work of an output folder, in ``.seglab-done.jsonl``: a header, then a line a photo.
 
     A photo counts as finished if its outputs were written whole by the same command with the same settings, and neither
-    they nor the photo have changed since, by size and time. Outputs outside a folder (``out_dir`` None) have no ledger:
-    there a photo counts as finished if its outputs are newer than it, which is enough as they appear in one step.
+    they nor the photo have changed since, by size and time. Outputs that have no folder of their own (``out_dir`` None)
+    are listed by the same rule in ``.seglab-files.jsonl`` where they lie, if they are to be remembered at all.
 
     Parts of a set that several processes work on at once have a file each, ``.seglab-done.2-of-4.jsonl``, beside the
     one without a number, which then only marks the folder. All of them are read.
@@ -68,15 +71,24 @@ class Ledger:
         command: The verb that writes into it.
         settings: Everything that decides what the outputs are: plain JSON values.
         shard: Which part of the photos this process works on.
+        remember: Whether outputs that have no folder of their own are listed.
     """
 
     def __init__(
-        self, out_dir: Path | None, command: str, settings: Mapping[str, Any], *, shard: Shard = WHOLE
+        self,
+        out_dir: Path | None,
+        command: str,
+        settings: Mapping[str, Any],
+        *,
+        shard: Shard = WHOLE,
+        remember: bool = True,
     ) -> None:
         self.out_dir = out_dir
         self.command = command
         self.settings = digest(command, settings)
         self._shard = shard
+        self._remember = remember
+        self._files: dict[Path, dict[str, dict[str, Any]]] = {}
         self._done: dict[str, dict[str, Any]] = {}
         if out_dir is not None and read_command(out_dir) == command:
             self._done = _entries(_files(out_dir))
@@ -84,11 +96,7 @@ class Ledger:
     def is_done(self, job: "Job") -> bool:
         """Tell whether a photo's outputs need not be made again."""
         try:
-            if self.out_dir is None:
-                outputs = job.outputs.values()
-                return STANDARD not in outputs and all(_newer(output, job.path) for output in outputs)
-            line = self._done.get(input_key(job), {})
-            return line == self._line(job, stamp(job.source))
+            return self._known(job) == self._line(job, stamp(job.source))
         except OSError:
             return False
 
@@ -118,13 +126,31 @@ class Ledger:
         """
         if self.out_dir is not None:
             append_line(self.out_dir / _name(self._shard), json.dumps(self._line(job, photo_stamp)))
+        elif self._remember and (path := _only_output(job)) != STANDARD:
+            append_line(path.parent / FILES_NAME, json.dumps(self._line(job, photo_stamp)))
+
+    def _known(self, job: "Job") -> dict[str, Any]:
+        """Return what is on record about a photo, or, without a folder of outputs, about the file it is to become."""
+        if self.out_dir is not None:
+            return self._done.get(input_key(job), {})
+        path = _only_output(job)
+        files = self._files.get(path.parent)
+        if files is None:
+            lines = [line for line in _read_lines(path.parent / FILES_NAME) if isinstance(line.get("outputs"), dict)]
+            files = {name: line for line in lines for name, *_ in line["outputs"].values()}
+            self._files[path.parent] = files
+        return files.get(path.name, {})
 
     def _line(self, job: "Job", photo_stamp: Stamp) -> dict[str, Any]:
-        assert self.out_dir is not None
-        outputs = {
-            form: [path.relative_to(self.out_dir).as_posix(), *stamp(path)] for form, path in job.outputs.items()
-        }
+        base = _only_output(job).parent if self.out_dir is None else self.out_dir
+        outputs = {form: [path.relative_to(base).as_posix(), *stamp(path)] for form, path in job.outputs.items()}
         return {"input": input_key(job), "stamp": list(photo_stamp), "settings": self.settings, "outputs": outputs}
+
+
+def _only_output(job: "Job") -> Path:
+    """Return the file that a photo becomes, where there is no folder for more of them."""
+    (path,) = job.outputs.values()
+    return path
 
 
 def _name(shard: Shard) -> str:
@@ -157,11 +183,6 @@ def make_dir(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot make the folder `{path}`: {error.strerror}", "name another one with `-o`") from error
-
-
-def _newer(output: Path, photo: Path) -> bool:
-    status = output.stat()
-    return status.st_size > 0 and status.st_mtime_ns >= photo.stat().st_mtime_ns
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

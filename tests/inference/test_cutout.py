@@ -196,16 +196,34 @@ def test_every_size(shell, size: tuple[int, int]) -> None:
 
 def test_a_second_run_does_nothing(shell, save, subject) -> None:
     save(Path("p/a.png"), subject)
-    shell("cutout", "p/a.png")
+    save(Path("p/b.png"), subject)
+    shell("cutout", "p/a.png", "p/b.png")
     shell("cutout", "p", "-o", "o")
     shell.model.opened.clear()
     assert shell("cutout", "p/a.png", "--skip-existing", "--json").lines[0]["skipped"]
+    assert "2 finished earlier" in shell("cutout", "p/a.png", "p/b.png", "--skip-existing").err
     assert shell("cutout", "p", "-o", "o", "--skip-existing", "--json").lines[0]["skipped"]
     assert shell.model.opened == []
     result = shell("cutout", "p", "-o", "o", "--skip-existing", "--edge", "hard", "--json")
     assert "skipped" not in result.lines[0], "another look is other work"
+    skip = ("--skip-existing", "--json")
+    assert "skipped" not in shell("cutout", "p/a.png", "--edge", "hard", *skip).lines[0], "beside the photo, too"
+    assert "skipped" in shell("cutout", "p/a.png", "--edge", "hard", *skip).lines[0]
+    assert "skipped" not in shell("cutout", "p/a.png", *skip).lines[0]
     os.utime("p/a.cutout.png", ns=(1, 1))
-    assert "skipped" not in shell("cutout", "p/a.png", "--skip-existing", "--json").lines[0]
+    assert "skipped" not in shell("cutout", "p/a.png", *skip).lines[0]
+
+
+def test_a_photo_alone_leaves_nothing_but_its_cutout(shell, save, subject) -> None:
+    save(Path("p/a.png"), subject)
+    assert shell("cutout", "p/a.png").code == 0
+    assert shell("cutout", "p/a.png", "-o", "q/one.png").code == 0
+    left = [sorted(path.name for path in Path(folder).iterdir()) for folder in "pq"]
+    assert left == [["a.cutout.png", "a.png"], ["one.png"]], "nothing hidden either"
+    assert "1 photo in" in shell("cutout", "p/a.png", "-o", "q/one.png", "--skip-existing").err, "nobody noted it"
+    assert "1 finished earlier" in shell("cutout", "p/a.png", "-o", "q/one.png", "--skip-existing").err
+    save(Path("p/b.png"), subject[::-1])
+    assert "1 photo in" in shell("cutout", "p/b.png", "-o", "q/one.png", "--skip-existing").err, "another photo"
 
 
 def test_looks_from_text() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from seglab.errors import DataError
 from seglab.inference.inputs import LEDGER_NAME
-from seglab.inference.ledger import Ledger, read_command, stamp
+from seglab.inference.ledger import FILES_NAME, Ledger, read_command, stamp
 from seglab.inference.plan import Job
 
 
@@ -81,19 +81,33 @@ def test_lines_that_later_runs_replaced_are_dropped(job: Job) -> None:
     assert len((job.outputs["palette"].parent / LEDGER_NAME).read_text().splitlines()) == 2
 
 
-def test_without_a_folder_newer_outputs_count(job: Job) -> None:
+def test_without_a_folder_files_are_known_where_they_lie(job: Job) -> None:
+    output = job.outputs["palette"]
+    one = Job(job.path, {"palette": output})
+
+    def again(settings: dict[str, object], one: Job = one) -> bool:
+        return Ledger(None, "cutout", settings).is_done(one)
+
+    assert not again({}), "newer than the photo, but who knows whose"
+    Ledger(None, "cutout", {}, remember=False).add(one, stamp(one.path))
+    assert not again({})
     ledger = Ledger(None, "cutout", {})
     ledger.open()
-    ledger.add(job, stamp(job.path))
-    os.utime(job.path, ns=(10**18, 10**18))
-    for output in job.outputs.values():
-        os.utime(output, ns=(10**18, 10**18))
-    assert ledger.is_done(job)
-    os.utime(job.outputs["overlay"], ns=(10**18, 10**18 - 1))
-    assert not ledger.is_done(job)
-    os.utime(job.outputs["overlay"], ns=(10**18, 10**18))
-    job.outputs["palette"].write_bytes(b"")
-    assert not ledger.is_done(job)
+    ledger.add(one, stamp(one.path))
+    assert again({})
+    assert not again({"edge": "hard"}), "another look is other work"
+    other = job.path.with_name("b.jpg")
+    other.write_bytes(job.path.read_bytes())
+    assert not again({}, Job(other, {"palette": output})), "another photo is other work"
+    assert not again({}, Job(job.path, {"palette": Path("-")}))
+    assert read_command(output.parent) is None, "the folder stays one of photos"
+    output.write_bytes(output.read_bytes()[:-1])
+    assert not again({}), "cut short"
+    Ledger(None, "cutout", {"edge": "hard"}).add(one, stamp(one.path))
+    assert again({"edge": "hard"})
+    assert not again({}), "the last one counts"
+    output.with_name(FILES_NAME).write_bytes(b'{"outputs": 3}\n[1]\nnonsense\xff\n')
+    assert not again({"edge": "hard"})
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
