@@ -22,6 +22,7 @@ from seglab.cli.options import (
 )
 from seglab.cli.photos import engine_dict
 from seglab.cli.scoring import Counting, Source, choose_source
+from seglab.cli.together import score_together, was_launched_together
 from seglab.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -145,9 +146,10 @@ def evaluate(
     extra["options"] = {
         "at": at, "tta": tta, "fidelity": fidelity, "bn": bn, "boundary": boundary, "instances": instances,
     }  # fmt: skip
-    extra["shard"] = None if part.num == 1 else {"index": part.index, "num": part.num}
+    together = shard is None and not merge and was_launched_together()
+    extra["shard"] = None if part.num == 1 or together else {"index": part.index, "num": part.num}
     extra |= source.made_with
-    outputs = _Outputs(out, per_image, report, json)
+    outputs = _Outputs(out, per_image, report, json, together)
     return _judge(source, fail_under or [], baseline, protocol, outputs, extra)
 
 
@@ -167,6 +169,8 @@ class _Outputs:
     per_image_path: Path | None
     report_path: Path | None
     json: bool
+    together: bool = False
+    """Whether the processes of one torchrun score parts, of which the first writes the whole."""
 
 
 def _judge(
@@ -194,7 +198,9 @@ def _judge(
     if protocol_name is not None:
         check_protocol(protocol_name, source.task)
     check_places(outputs.out_dir, [path for path in (outputs.per_image_path, outputs.report_path) if path is not None])
-    evaluation = source.score()
+    evaluation, tells = score_together(source) if outputs.together else (source.score(), True)
+    if not tells:
+        return int(ExitCode.DONE)  # the first one's is the verdict
     ranges = intervals(evaluation.counts, evaluation.task)
     if evaluation.people is not None:
         from seglab.evaluation.people_bootstrap import people_intervals

@@ -29,14 +29,14 @@ from seglab.evaluation.people import ImagePeople
 from seglab.evaluation.result import Evaluation, Failure, assemble
 from seglab.tasks import Task
 
-__all__ = ["merge", "read_record", "read_run", "to_record"]
+__all__ = ["from_record", "merge", "read_record", "read_run", "to_record"]
 
 _MAX: Final = 2**53
 """Whole numbers up to here survive any JSON reader."""
 
 
 def to_record(evaluation: Evaluation) -> dict[str, Any]:
-    """Return plain JSON values; :func:`read_record` is the inverse."""
+    """Return plain JSON values; :func:`from_record` is the inverse."""
     scores = evaluation.images()
     columns: dict[str, Any] = {
         "id": list(evaluation.ids),
@@ -81,7 +81,7 @@ def read_run(path: Path) -> tuple[Evaluation, dict[str, Any]]:
     if version > SCHEMA:
         raise DataError(f"`{path}` is of version {version}, this seglab reads up to {SCHEMA}", "update seglab")
     try:
-        return _build(values), {name: values.get(name) for name in ("input", "options", "shard")}
+        return from_record(values), {name: values.get(name) for name in ("input", "options", "shard")}
     except DataError as error:
         raise DataError(f"`{path}` is damaged: {error.message}", _HINT) from error
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
@@ -129,7 +129,12 @@ def merge(parts: Sequence[Evaluation]) -> Evaluation:
     )
 
 
-def _build(values: Mapping[str, Any]) -> Evaluation:
+def from_record(values: Mapping[str, Any]) -> Evaluation:
+    """Return the evaluation that :func:`to_record` made values of.
+
+    Raises:
+        KeyError, TypeError, ValueError, OverflowError, AttributeError, DataError: If they are others.
+    """
     task = Task.from_dict(values["task_definition"])
     columns, ids = values["images"], _ids(values["images"]["id"])
     shape = len(ids), len(groups(task))

@@ -205,3 +205,40 @@ def test_a_restart_does_not_continue_a_run_of_others(whole, folder):
     assert err.count("holds a run already") == 2  # by the first process, twice
     assert (run_dir / "last.pt").read_bytes() == before
     assert read_settings(run_dir).launch
+
+
+def test_an_evaluation_by_two_processes_is_that_of_one(whole, folder):
+    """One document, with the counts of all images; a bar that is missed is told once, and fails torchrun."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])}
+    asked = [
+        "-m",
+        "seglab",
+        "evaluate",
+        "--model",
+        "whole",
+        "--data",
+        "data",
+        "--split",
+        "train",
+        "--json",
+        "--boundary",
+    ]
+    found = {
+        num: subprocess.run(
+            [*(COMMAND if num > 1 else [sys.executable]), *(["--nproc-per-node", str(num)] if num > 1 else []), *asked,
+             *(["--fail-under", "miou=1", "--out", "scores"] if num > 1 else [])],
+            cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S,
+        )
+        for num in (1, 2)
+    }  # fmt: skip
+    assert found[1].returncode == 0, found[1].stderr
+    alone, shared = (json.loads(found[num].stdout) for num in (1, 2))
+    gates = shared.pop("gates")
+    assert not alone.pop("gates")
+    assert shared == alone
+    assert len(shared["images"]["id"]) == 13
+    assert json.loads((folder / "scores" / "evaluation.json").read_text())["images"] == alone["images"]
+    assert [gate["passed"] for gate in gates] == [False]
+    assert found[2].returncode == 1
+    assert re.search(r"exitcode\s*: 1 ", found[2].stderr)
+    assert found[2].stderr.count("missed:") == 1
