@@ -116,8 +116,9 @@ def train(
         run, state, began = RunDir(run_dir), None, False
         with team.together():
             if team.is_first:
-                run = stack.enter_context(claim_run(run_dir, resume=resume or _is_our_restart(run_dir, launch)))
-                state, began = _find_state(run, settings, watcher)
+                resume = resume or _is_our_restart(run_dir, launch)
+                run = stack.enter_context(claim_run(run_dir, resume=resume))
+                state, began = _find_state(run, settings, watcher) if resume else (None, False)
         state = team.share_state(state)
         if state is not None and state["course"]["stopped"]:
             course = Course(**state["course"])

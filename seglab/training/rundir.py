@@ -137,7 +137,8 @@ def claim_run(path: Path, *, resume: bool) -> Iterator[RunDir]:
 
     Args:
         path: The directory.
-        resume: Whether a run that is there may be continued; otherwise the directory must be absent or empty.
+        resume: Whether a run that is there may be continued; otherwise the directory must be absent or empty, or the
+            run must have ended before it saved anything.
 
     Raises:
         UsageError: If a run, or anything else, is there that must not be overwritten.
@@ -172,7 +173,7 @@ def _leave_nothing(made: list[Path]) -> None:
 
 def _refuse_overwriting(path: Path, *, resume: bool) -> None:
     if has_run(path):
-        if not resume:
+        if not resume and any((path / name).exists() for name in (LAST, METRICS, WEIGHTS_NAME)):
             raise UsageError(
                 f"`{path}` holds a run already",
                 f"`seglab train --resume {path}` continues it; `--out` names another folder",

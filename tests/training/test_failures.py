@@ -269,3 +269,18 @@ def test_a_run_that_cannot_begin_leaves_what_was_there(dataset, config, cpu, tmp
     with pytest.raises(SeglabError):
         train(dataclasses.replace(config, model="nope"), dataset, tmp_path / "runs" / "b", cpu, graph=False)
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["a"]
+
+
+def test_a_run_that_saved_nothing_is_begun_otherwise_without_ado(dataset, config, cpu, tmp_path):
+    """Which losses an output has is known at the first step only, when the run's settings are written already."""
+    wrong = dataclasses.replace(config, losses={"edge": 1.0})
+    with pytest.raises(UsageError, match="there is nothing to learn"):
+        train(wrong, dataset, tmp_path / "run", cpu, graph=False)
+    with pytest.raises(UsageError, match="started otherwise"):
+        train(config, dataset, tmp_path / "run", cpu, graph=False, resume=True)
+    assert train(config, dataset, tmp_path / "run", cpu, graph=False).course.epoch == 2
+    with pytest.raises(UsageError, match="holds a run already"):
+        train(config, dataset, tmp_path / "run", cpu, graph=False)
+    (tmp_path / "run" / "last.pt").unlink()
+    with pytest.raises(UsageError, match="holds a run already"):
+        train(config, dataset, tmp_path / "run", cpu, graph=False)
