@@ -1,17 +1,19 @@
 """How fast a step of training is on the CPU, against the originals' loops written again plainly.
 
-    python tests/benchmarks/train.py [--cases unet u2netp] [--batch 4] [--steps 4] [--rounds 5] [--workers 2] [--json]
+    python tests/benchmarks/train.py [--cases unet u2netp] [--batch 4] [--steps 2] [--rounds 5] [--workers 2] [--json]
 
 Two cases: U-Net at 256 px with the summed Tversky loss of the face recipe, and U2NETP at 320 px with the seven
 cross-entropies of the clothes recipe. The plain loops have the same network, batch, size, loss, optimizer and clipping;
 as their originals they read photos with PIL in a DataLoader of as many workers, fit them with torchvision, and step an
-eager Adam. Ours is what `seglab train` does with the recipe. `ours, bare` is that without the setting of the C
-allocator, which tells what that setting does.
+eager Adam. Ours is what `seglab train` does with the recipe, at the same precision. Two more ways can be measured:
+`ours, bare` is without the setting of the C allocator, which tells what that setting does, and `ours, bf16` is with
+`--set precision=bf16`, which is faster where the processor has instructions for it, and nobody's default.
 
 Every way has a process of its own. A round lets each do some steps, alone, so that all see the same noise. The first
 rounds, in which memory and caches fill, are not counted. Told are samples a second, the processor's seconds a sample
 (on a machine that others use the steadier number), their ratios to the plain loop in the same round, and the share of
-our time that is spent waiting for data. `nice -n -15` in front helps where it is allowed.
+our time that is spent waiting for data. On two quiet CPUs it takes about four minutes. On a machine that others use,
+`nice -n -15` in front helps where it is allowed, and the processor's seconds tell more than those that passed.
 """
 
 import argparse
@@ -29,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 CASES = {"unet": ("face", "face-unet", 256), "u2netp": ("clothes", "clothes-u2net", 320)}
-WAYS = ("plain", "ours", "ours, bare")
+WAYS = ("plain", "ours", "ours, bare", "ours, bf16")
 NUM_PHOTOS = 32
 WARM_UP = 2
 
@@ -39,7 +41,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS[:2])
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=4, help="of a round")
+    parser.add_argument("--steps", type=int, default=2, help="of a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--workers", type=int, default=2)
@@ -85,6 +87,7 @@ def measure(case: str, folder: str, options: argparse.Namespace) -> dict[str, li
                 raise SystemExit(f"{case}, {way} failed: see above")
             if number >= WARM_UP:
                 rounds[way].append(json.loads(line))
+        print(f"{case}: round {number + 1} of {WARM_UP + options.rounds}", file=sys.stderr)
     for process in processes.values():
         process.communicate()
     return rounds
@@ -119,7 +122,7 @@ def report(case: str, rounds: dict[str, list[dict[str, float]]], options: argpar
 
 def serve(way: str, case: str, data: str, options: argparse.Namespace) -> None:
     """Do some steps for every line on stdin."""
-    step = plain(case, data, options) if way == "plain" else ours(case, data, options, bare=way.endswith("bare"))
+    step = plain(case, data, options) if way == "plain" else ours(case, data, options, way)
     for _ in sys.stdin:
         before, start_s = _cpu_s(), time.perf_counter()
         results = [step() for _ in range(options.steps)]
@@ -148,7 +151,7 @@ Step = Callable[[], tuple[float, float]]
 """Does a step; returns the loss and the seconds that it waited for its batch."""
 
 
-def ours(case: str, data: str, options: argparse.Namespace, *, bare: bool) -> Step:
+def ours(case: str, data: str, options: argparse.Namespace, way: str) -> Step:
     from seglab.data.loader import TrainingSamples, epoch_batches
     from seglab.data.manifest import open_dataset
     from seglab.device import Device
@@ -158,7 +161,9 @@ def ours(case: str, data: str, options: argparse.Namespace, *, bare: bool) -> St
     from seglab.training.start import class_weights_of, preprocess_of
 
     config, dataset, device = _config(case, options), open_dataset(Path(data)), Device("cpu", None, "asked for")
-    if bare:
+    if way == "ours, bf16":
+        config = replace(config, precision="bf16")
+    if way == "ours, bare":
         environment.keep_freed_memory = lambda: False
     environment.set_up_torch(device)
     samples = TrainingSamples(dataset, "train", preprocess_of(config), cache="ram")
