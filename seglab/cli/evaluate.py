@@ -184,20 +184,16 @@ def _judge(
     """Score, tell, write, and return the exit code."""
     from seglab.cli.scores import show
     from seglab.evaluation.bootstrap import intervals
-    from seglab.evaluation.comparison import against, check_same_task
+    from seglab.evaluation.comparison import against
     from seglab.evaluation.gates import check_gates, parse_gates
-    from seglab.evaluation.outputs import check_places, to_json, write_tables
-    from seglab.evaluation.protocols import check_protocol, protocol
+    from seglab.evaluation.outputs import to_json, write_tables
+    from seglab.evaluation.protocols import protocol
     from seglab.evaluation.record import read_record
     from seglab.evaluation.report import Baseline
 
     bars = parse_gates(fail_under, source.task, outlines=source.outlines, people=source.people)
     baseline = None if baseline_path is None else read_record(baseline_path)
-    if baseline is not None:
-        check_same_task([source.task, baseline.task])
-    if protocol_name is not None:
-        check_protocol(protocol_name, source.task)
-    check_places(outputs.out_dir, [path for path in (outputs.per_image_path, outputs.report_path) if path is not None])
+    _check_before(source, baseline, protocol_name, outputs)
     evaluation, tells = score_together(source) if outputs.together else (source.score(), True)
     if not tells:
         return int(ExitCode.DONE)  # the first one's is the verdict
@@ -226,6 +222,22 @@ def _judge(
     if outputs.json:
         print_json(values)
     return _verdict(evaluation, gates)
+
+
+def _check_before(source: Source, baseline: "Evaluation | None", protocol_name: str | None, outputs: _Outputs) -> None:
+    """Refuse before hours of work what could not be told or written after them."""
+    from seglab.evaluation.comparison import check_same_task, check_shared
+    from seglab.evaluation.outputs import check_places
+    from seglab.evaluation.protocols import check_protocol
+
+    if baseline is not None:
+        check_same_task([source.task, baseline.task])
+        ids = source.ids()
+        if ids is not None:
+            check_shared(ids, baseline.ids)
+    if protocol_name is not None:
+        check_protocol(protocol_name, source.task)
+    check_places(outputs.out_dir, [path for path in (outputs.per_image_path, outputs.report_path) if path is not None])
 
 
 def _report(

@@ -58,6 +58,10 @@ class Source(ABC):
     def score(self) -> "Evaluation":
         """Score it, showing progress."""
 
+    def ids(self) -> "list[str] | None":
+        """Return the ids of all images that might be scored; None if only scoring tells."""
+        return None
+
     def pictures(self) -> "Callable[[str], Pictures | None] | None":
         """Return what shows an image that was scored by its id; None if there is nothing to show."""
         return None
@@ -101,6 +105,9 @@ class _Model(Source):
                 shard=counting.shard,
                 progress=bar.advance,
             )
+
+    def ids(self) -> "list[str] | None":
+        return [sample.id for sample in self._dataset.split(self._counting.split)]
 
     def pictures(self) -> "Callable[[str], Pictures | None] | None":
         from seglab.evaluation.report import pictures_of_model

@@ -13,7 +13,7 @@ from seglab.evaluation.people import score_people
 from seglab.evaluation.result import Evaluation
 from seglab.tasks import Task
 
-__all__ = ["Against", "against", "check_same_task", "selected", "totals"]
+__all__ = ["Against", "against", "check_same_task", "check_shared", "selected", "totals"]
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,7 @@ def against(evaluation: Evaluation, baseline: Evaluation) -> Against:
         DataError: If they mean different things by their classes and regions, or share fewer than two images.
     """
     check_same_task([evaluation.task, baseline.task])
-    pairs = shared(evaluation.ids, baseline.ids)
-    if len(pairs) < 2:
-        raise DataError(
-            f"the evaluations share {len(pairs)} images of {evaluation.num_images} and {baseline.num_images}",
-            "differences are told on the same images: evaluate both on one split",
-        )
+    pairs = check_shared(evaluation.ids, baseline.ids)
     rows, others = zip(*pairs, strict=True)
     counts, before = _rows(evaluation.counts, rows), _rows(baseline.counts, others)
     num_other_truth = int((counts.tp + counts.fn != before.tp + before.fn).any(axis=1).sum())
@@ -76,6 +71,21 @@ def against(evaluation: Evaluation, baseline: Evaluation) -> Against:
         ours, theirs = [evaluation.people[row] for row in rows], [baseline.people[row] for row in others]
         compared |= people_differences(ours, theirs, evaluation.task)
     return Against(len(pairs), evaluation.num_images, baseline.num_images, compared, num_other_truth)
+
+
+def check_shared(ids: Sequence[str], others: Sequence[str]) -> list[tuple[int, int]]:
+    """Return the places of the ids that two evaluations share.
+
+    Raises:
+        DataError: If they are fewer than two.
+    """
+    pairs = shared(ids, others)
+    if len(pairs) < 2:
+        raise DataError(
+            f"the evaluations share {len(pairs)} images of {len(ids)} and {len(others)}",
+            "differences are told on the same images: evaluate both on one split",
+        )
+    return pairs
 
 
 def selected(evaluations: Sequence[Evaluation]) -> list[Evaluation]:

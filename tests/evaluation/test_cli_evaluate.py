@@ -80,6 +80,14 @@ def test_json_alone_on_stdout(run, model, dataset):
     assert f"miou {values['miou']:.4f}" in err
 
 
+def test_a_baseline_of_another_split_is_refused_before_the_model_is_opened(run, model, dataset, tmp_path):
+    _, out, _ = run("--model", model, "--data", dataset.dir, "--split", "train", "--device", "cpu", "--json")
+    (tmp_path / "train.json").write_text(out)
+    code, _, err = run("--model", model, "--data", dataset.dir, "--baseline", "train.json", "--device", "cpu")
+    assert code == 3
+    assert err.startswith("error: the evaluations share 0 images of 5 and")
+
+
 def test_masks_score_as_the_model_that_wrote_them(run, model, dataset, tmp_path, predictor):
     (tmp_path / "written").mkdir()
     for sample in dataset.split("test"):
