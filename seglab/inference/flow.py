@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from seglab.allocator import keep_freed_memory
 from seglab.data.geometry import Placement
 from seglab.data.images import MAX_PIXELS, ImageError, MissingExtraError, Photo, read_photo
 from seglab.device import Device, num_threads
@@ -30,6 +31,9 @@ from seglab.pipeline import ahead
 
 __all__ = ["Answer", "Done", "Outcome", "Run", "callers_for", "run", "workers_for"]
 
+KEPT_BYTES: Final = 2**25
+"""Planes of the working size and pictures of some megapixels are used again; clearing new ones halves the speed of what
+surrounds the network."""
 MAX_CALLERS: Final = 8
 """The most photos that are worked on from end to end at once."""
 PHOTOS_EACH: Final = 4
@@ -136,6 +140,8 @@ def run(
     Raises:
         DataError: If outputs cannot be written, or the model is broken. What is finished by then stays.
     """
+    if len(plan.jobs) > 1:
+        keep_freed_memory(blocks=KEPT_BYTES)
     reading = _Reading(predictor, max_pixels or MAX_PIXELS, tiling, keep_exif)
     if workers is None and num_callers(predictor.engine) > 1:
         yield from _end_to_end(plan, reading, finish, ledger)

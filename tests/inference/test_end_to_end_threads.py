@@ -1,5 +1,9 @@
 """Many photos on few CPUs: each thread takes photos from end to end, and nothing else may change."""
 
+import platform
+import resource
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -24,6 +28,7 @@ from seglab.tasks import TASKS
 from tests.inference.test_real_model import write_graph
 
 CPU = Device("cpu", None, "")
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -134,3 +139,32 @@ def test_the_same_files_either_way(shell, photos: Path, monkeypatch: pytest.Monk
     assert len(names) == 11
     for name in names:
         assert (Path("one") / name).read_bytes() == (Path("two") / name).read_bytes()
+
+
+def test_memory_is_kept_from_photo_to_photo_only(shell, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = []
+    monkeypatch.setattr(flow, "keep_freed_memory", lambda **limits: kept.append(limits))
+    assert shell("cutout", photos / "01.png", "-o", "a.png").code == 0
+    assert kept == []
+    assert shell("cutout", photos, "-o", "two").code == 1
+    assert kept == [{"blocks": flow.KEPT_BYTES}]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
+def test_only_small_blocks_are_kept() -> None:
+    """Counted by what the system has to clear: pages of 4 KiB or more."""
+    code = (
+        "import resource, sys, numpy as np\n"
+        "from seglab.allocator import keep_freed_memory\n"
+        "def faults(num_bytes):\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    for _ in range(20): a = np.ones(num_bytes, np.uint8); b = np.ones(num_bytes, np.uint8); del a, b\n"
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+        "assert keep_freed_memory(blocks=2**25)\n"
+        "print(faults(2**23), faults(2**26))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    small, large = map(int, done.stdout.split())
+    page = resource.getpagesize()
+    assert small < 4 * 2 * 2**23 / page, "they were cleared once or twice, not 20 times"
+    assert large >= 20 * 2 * 2**26 / page / 512, "they were given back"
