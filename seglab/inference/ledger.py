@@ -15,7 +15,7 @@ from seglab.shards import WHOLE, Shard
 if TYPE_CHECKING:
     from seglab.inference.plan import Job
 
-__all__ = ["FILES_NAME", "Ledger", "Stamp", "digest", "input_key", "make_dir", "read_command", "stamp"]
+__all__ = ["FILES_NAME", "Ledger", "Stamp", "digest", "foreign", "input_key", "make_dir", "read_command", "stamp"]
 
 FORMAT = 2
 FILES_NAME: Final = ".seglab-files.jsonl"
@@ -51,9 +51,22 @@ def digest(command: str, settings: Mapping[str, Any]) -> str:
 
 def read_command(out_dir: Path) -> str | None:
     """Return the command that an output folder belongs to, or None if it belongs to none."""
-    header = next(iter(_read_lines(out_dir / LEDGER_NAME)), {})
-    command = header.get("seglab")
+    command = _header(out_dir).get("seglab")
     return command if isinstance(command, str) else None
+
+
+def foreign(out_dir: Path, outputs: Iterable[Path]) -> list[Path]:
+    """Return those of a folder's outputs-to-be that are there and cannot come from an earlier run.
+
+    They are older than the folder's ledger, and not listed in it: photos, for example, that lie in the same folder.
+    """
+    since = _since(out_dir)
+    older = [path for path in outputs if _is_older(path, since)]
+    if not older:
+        return []
+    lines = _entries(_files(out_dir)).values()
+    listed = {out_dir / name for line in lines for name, *_ in line.get("outputs", {}).values()}
+    return [path for path in older if path not in listed]
 
 
 class Ledger:
@@ -111,11 +124,15 @@ class Ledger:
         make_dir(self.out_dir)
         path = self.out_dir / _name(self._shard)
         marker = self.out_dir / LEDGER_NAME
-        if path != marker and not marker.exists():
+        since = _since(self.out_dir)
+        if read_command(self.out_dir) != self.command:
             _write(marker, self.command, [])
+            # The disk's own clock: what is written from here on is not older, however coarse or wrong it is.
+            since = marker.stat().st_mtime_ns
+            _write(marker, self.command, [], since=since)
         # Written anew each time: it drops what a kill has broken and what later runs have replaced.
         kept = self._done if path == marker else _entries([path])
-        _write(path, self.command, kept.values())
+        _write(path, self.command, kept.values(), since=since)
 
     def add(self, job: "Job", photo_stamp: Stamp) -> None:
         """Record that a photo's outputs are written.
@@ -169,8 +186,26 @@ def _entries(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
     return {line["input"]: line for path in paths for line in _read_lines(path) if "input" in line}
 
 
-def _write(path: Path, command: str, lines: Iterable[dict[str, Any]]) -> None:
-    write_text(path, "".join(json.dumps(line) + "\n" for line in ({"seglab": command, "format": FORMAT}, *lines)))
+def _write(path: Path, command: str, lines: Iterable[dict[str, Any]], *, since: int = 0) -> None:
+    header = {"seglab": command, "format": FORMAT, "since": since}
+    write_text(path, "".join(json.dumps(line) + "\n" for line in (header, *lines)))
+
+
+def _header(out_dir: Path) -> dict[str, Any]:
+    return next(iter(_read_lines(out_dir / LEDGER_NAME)), {})
+
+
+def _since(out_dir: Path) -> int:
+    """Return when a folder got its ledger, in nanoseconds; 0 where it does not say so."""
+    since = _header(out_dir).get("since")
+    return since if isinstance(since, int) else 0
+
+
+def _is_older(path: Path, since: int) -> bool:
+    try:
+        return path.stat().st_mtime_ns < since
+    except OSError:
+        return False
 
 
 def make_dir(path: Path) -> None:

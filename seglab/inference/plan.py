@@ -9,7 +9,7 @@ from pathlib import Path
 
 from seglab.errors import UsageError
 from seglab.inference.inputs import CUTOUT_MARK, STANDARD, Failure, Source, find_sources, only_files
-from seglab.inference.ledger import read_command
+from seglab.inference.ledger import foreign, read_command
 from seglab.shards import WHOLE, Shard
 
 __all__ = ["Job", "Layout", "Plan", "Planned", "Skipped", "make_plan", "part_name"]
@@ -283,12 +283,10 @@ def _clash_hint(first: Path, second: Path) -> str:
 
 def _refuse_foreign(plan: Plan, out_dir: Path) -> None:
     owner = read_command(out_dir)
-    if owner == plan.command:
-        return
-    if owner is not None:
+    if owner not in (None, plan.command):
         raise UsageError(f"`{out_dir}` holds the outputs of `seglab {owner}`", "name another folder with `-o`")
     outputs = (*plan.gathered, *plan.companions, *(output for _, output in _outputs(plan)))
-    existing = [output for output in outputs if output.exists()]
+    existing = [output for output in outputs if output.exists()] if owner is None else foreign(out_dir, outputs)
     if existing:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise UsageError(

@@ -140,7 +140,8 @@ def test_foreign_files_are_not_replaced() -> None:
     assert "--overwrite" in caught.value.hint
     assert len(make_plan(["p"], MASKS, overwrite=True).jobs) == 2
     Ledger(Path("masks"), "predict", {}).open()
-    assert len(make_plan(["p"], MASKS).jobs) == 2, "the folder is ours now"
+    touch("masks/a.png", "masks/b.png")
+    assert len(make_plan(["p"], MASKS).jobs) == 2, "the folder is ours now, and so is what was written since"
     with pytest.raises(UsageError, match="`masks` holds the outputs of `seglab predict`"):
         make_plan(["p"], CUTOUTS, out=Path("masks"))
 
@@ -183,3 +184,19 @@ def test_a_photo_that_is_not_there_is_told_as_that(out: str) -> None:
         make_plan(["foto.jpg"], MASKS, out=Path(out))
     assert caught.value.hint is not None
     assert "`photo.jpg`" in caught.value.hint
+
+
+def test_photos_in_an_output_folder_are_not_replaced() -> None:
+    touch("p/a.jpg", "p/b.jpg", "p/b.png", "p/c.jpg")
+    os.utime("p/b.png", ns=(1, 1))
+    for _ in range(2):
+        plan = make_plan(["p/a.jpg"], MASKS, out=Path("p"))
+        ledger = Ledger(plan.out_dir, "predict", {})
+        ledger.open()
+        touch("p/a.png", "p/c.png")  # one that is finished, and one of a run that was killed
+        ledger.add(plan.jobs[0], (1, 1))
+    with pytest.raises(UsageError, match=r"`p/b.png` exists and is not an output of `seglab predict`"):
+        make_plan(["p/b.jpg"], MASKS, out=Path("p"))
+    assert outputs(make_plan(["p/b.jpg"], MASKS, out=Path("p"), overwrite=True)) == ["p/b.png"]
+    os.utime("p/a.png", ns=(1, 1))
+    assert outputs(make_plan(["p/a.jpg", "p/c.jpg"], MASKS, out=Path("p"))) == ["p/a.png", "p/c.png"]
