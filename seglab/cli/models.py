@@ -9,6 +9,7 @@ import typer
 from seglab.cli.console import escape, note, print_json
 from seglab.cli.options import ForceOption, JsonOption, OptionalTaskOption
 from seglab.cli.transfers import size_text
+from seglab.errors import DataError
 
 if TYPE_CHECKING:
     from seglab.models.catalogue import Family, Weights
@@ -78,15 +79,19 @@ def show(
     [bold]seglab models show unet-resnet34[/bold]
 
     [bold]seglab models show downloads/u2net.pth --json[/bold]
+
+    A checkpoint by others is read whole; one that cannot be used is described too, and the exit code is 3.
     """
     from seglab.models.description import describe
 
     found = describe(model)
     if json:
         print_json(found.to_dict())
-        return
-    for title, text in _lines(found):
-        note(f"[bold]{title:>{_WIDTH}}[/bold]  {escape(text)}")
+    else:
+        for title, text in _lines(found):
+            note(f"[bold]{title:>{_WIDTH}}[/bold]  {escape(text)}")
+    if found.checkpoint is not None and found.checkpoint["reason"]:
+        raise DataError(found.checkpoint["reason"], found.checkpoint["hint"])
 
 
 @models.command("import")
@@ -284,9 +289,9 @@ def _checkpoint_lines(found: "Description") -> list[tuple[str, str]]:
     numbers = f"{known['num_params']:,} {', '.join(known['dtypes'])} in {known['num_tensors']} tensors"
     lines = [("holds", f"{known['contents']} ({known['format']}), {numbers}")]
     if known["recognised"] is None:
-        return [*lines, ("but", known["reason"])]
+        return lines
     lines += [("recognised", f"{known['title']}, of {known['repository']}"), ("note", known["note"])]
-    return [*lines, ("bundle it", f"seglab models import {found.name} OUT")]
+    return lines if known["reason"] else [*lines, ("bundle it", f"seglab models import {found.name} OUT")]
 
 
 def _weights_lines(found: "Description") -> list[tuple[str, str]]:

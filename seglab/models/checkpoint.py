@@ -102,6 +102,25 @@ class Checkpoint:
         except (OSError, *_DAMAGE) as error:
             raise _refused(self.path, f"it is damaged: {_words(error)}") from error
 
+    def raw(self) -> Iterator[tuple[str, str, bytes | bytearray]]:
+        """Yield the name of a tensor, its number type, and all bytes in which it and those that share them lie.
+
+        Raises:
+            DataError: If the file is damaged where they lie.
+        """
+        try:
+            with self.path.open("rb") as handle, _maybe_zip(handle, self.format) as archive:
+                if self.format == "safetensors":
+                    yield from _raw_safetensors(handle, self.path)
+                seen = set()
+                for name, tensor in self._tensors.items():
+                    key = tensor.storage.key
+                    if key not in seen:
+                        seen.add(key)
+                        yield name, self.dtypes[name], _bytes(handle, archive, self._spans[key])
+        except (OSError, *_DAMAGE) as error:
+            raise _refused(self.path, f"it is damaged: {_words(error)}") from error
+
     def _load(self) -> "dict[str, Tensor]":
         import torch
 
@@ -346,6 +365,16 @@ def _bytes(handle: Any, archive: zipfile.ZipFile | None, span: Span) -> bytearra
     if len(data) != span.num_bytes:
         raise EOFError("it is cut off")
     return data
+
+
+def _raw_safetensors(handle: Any, path: Path) -> Iterator[tuple[str, str, bytes]]:
+    length = int.from_bytes(handle.read(8), "little")
+    header = json.loads(handle.read(length))
+    names, _ = strip_names([name for name in header if name != "__metadata__"], path)
+    for name, bare in names.items():
+        start, end = header[name]["data_offsets"]
+        handle.seek(8 + length + start)
+        yield bare, _DTYPES.get(header[name]["dtype"], ""), handle.read(end - start)
 
 
 def _refused(path: Path, reason: str, hint: str = _AGAIN) -> DataError:

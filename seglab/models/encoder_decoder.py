@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seglab.errors import DeviceError, SeglabError, UsageError, unknown
+from seglab.models.outlines import OLD_PREFIXES
 from seglab.models.segmenter import Segmenter
 
 __all__ = ["EncoderDecoder", "bare_encoder", "import_smp", "rename_original_key"]
@@ -28,13 +29,11 @@ _DECIDED_HERE: Final = frozenset(
 )
 """Constructor arguments of smp that the contract fixes: RGB in, logits out, no second head, no download."""
 _PROBE_HW: Final = (256, 256)
-_OLD_PREFIXES: Final = {"decoder.0.": "decoder.aspp.", "decoder.1.": "decoder.conv.", "decoder.2.": "decoder.bn."}
-"""What smp 0.3 called the parts of the DeepLabV3 decoder, and what smp 0.6 calls them."""
 
 
 def rename_original_key(key: str) -> str:
     """Return the state_dict key that an older smp's has in today's: the same, but for the decoder of DeepLabV3."""
-    for old, new in _OLD_PREFIXES.items():
+    for old, new in OLD_PREFIXES.items():
         if key.startswith(old):
             return new + key.removeprefix(old)
     return key

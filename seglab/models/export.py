@@ -33,7 +33,7 @@ from seglab.models.forms import REMBG_SIZE_HW, HalfPrecision, MainOutput, NamedO
 from seglab.models.headers import MAX_GRAPH_BYTES
 from seglab.models.session import INPUT_NAME, open_session, runtime_errors
 from seglab.models.verification import Agreement, Shape, Unfaithful, compare, photo_like
-from seglab.models.weights import fold_batch_norm
+from seglab.models.weights import fold_batch_norm, refuse_nan
 from seglab.version import __version__
 
 __all__ = ["OPSET", "Export", "ExportOptions", "export_graph", "export_model", "export_onnx", "photo_like"]
@@ -134,12 +134,17 @@ def export_model(
         force: Replace a file that is there.
 
     Raises:
-        UsageError: If the file is there already.
+        UsageError: If the file is there already, a folder, or not called ``.onnx``.
         DataError: If the model cannot be loaded, the network cannot be exported, or the file cannot be written.
     """
+    if out_path.is_dir() or out_path.suffix.lower() != ".onnx":
+        graph_path = out_path / GRAPH_NAME if out_path.is_dir() else out_path.with_name(f"{out_path.name}.onnx")
+        what = "is a folder" if out_path.is_dir() else "does not end in `.onnx`, by which graphs are known"
+        raise UsageError(f"`{out_path}` {what}", f"name the graph, say `{graph_path}`")
     if not force and out_path.exists():
         raise UsageError(f"`{out_path}` is there already", "`--force` replaces it")
     network, config = load_network(path, Device("cpu", None, "for export"))
+    refuse_nan(network, path)
     if options.size_hw is not None and options.profile != "rembg":
         config = replace(config, preprocess=replace(config.preprocess, size_hw=options.size_hw))
     reasons: list[str] = []

@@ -15,7 +15,9 @@ from seglab.device import Device
 from seglab.errors import DataError, UsageError
 from seglab.models.bundle import METADATA_KEY, WEIGHTS_NAME, BundleConfig, save_bundle
 from seglab.models.checkpoint import Checkpoint, open_checkpoint, read_tensors
+from seglab.models.outlines import why_not_whole
 from seglab.models.recognition import Architecture, recognise, why_unusable
+from seglab.models.soundness import check_numbers
 from seglab.tasks import TASKS, Task
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ __all__ = [
     "read_tensors",
 ]
 
+_NOT_WHOLE: Final = "it looks like the {original.title} of {original.repository}, but is not whole"
 _HALF: Final = (0.5, 0.5, 0.5)
 
 
@@ -133,12 +136,15 @@ def import_checkpoint(
 
     Raises:
         DataError: See :func:`load_checkpoint`.
-        UsageError: If a model is there already.
+        UsageError: If a model is there already, or the folder holds other things.
     """
     if out_dir.is_file():
         raise UsageError(f"`{out_dir}` is a file", "name a folder")
     if (out_dir / WEIGHTS_NAME).exists() and not force:
         raise UsageError(f"`{out_dir}` holds a model already", "`--force` replaces it, or name another folder")
+    if not force and not (out_dir / WEIGHTS_NAME).exists() and out_dir.is_dir() and any(out_dir.iterdir()):
+        hint = "name another folder; `--force` puts the model beside what is there"
+        raise UsageError(f"`{out_dir}` is not empty, and holds no weights of a model", hint)
     checkpoint = open_checkpoint(source_path)
     architecture = _recognised(checkpoint)
     config = _config(checkpoint, architecture, task)
@@ -151,7 +157,8 @@ def import_checkpoint(
 def describe_checkpoint(path: Path) -> dict[str, Any]:
     """Return all that a checkpoint tells, as plain JSON values. Imports no torch.
 
-    ``recognised`` is None for a network that is not known, and ``reason`` says why it cannot be used.
+    ``recognised`` is None for a network that is not known. ``reason`` says why it cannot be used, and ``hint`` what
+    helps; both are empty if it can be. All its values are read for that.
 
     Raises:
         DataError: If it is no checkpoint, or an unusable one.
@@ -172,11 +179,14 @@ def describe_checkpoint(path: Path) -> dict[str, Any]:
     try:
         architecture = _recognised(checkpoint)
     except DataError as error:
-        return {**described, "recognised": None, "reason": error.message}
+        return {**described, "recognised": None, "reason": error.message, "hint": error.hint}
+    reason, hint = _judgement(checkpoint, architecture)
     original = ORIGINALS[architecture.family]
     task = original.tasks.get(architecture.num_classes)
     return {
         **described,
+        "reason": reason,
+        "hint": hint,
         "recognised": architecture.family,
         "title": original.title,
         "repository": original.repository,
@@ -189,6 +199,20 @@ def describe_checkpoint(path: Path) -> dict[str, Any]:
         "classes": None if task is None else list(TASKS[task].classes),
         "size": original.size,
     }
+
+
+def _judgement(checkpoint: Checkpoint, architecture: Architecture) -> tuple[str, str]:
+    """Say why a checkpoint cannot be used as it is, and what helps: what an import would say, told without torch."""
+    original = ORIGINALS[architecture.family]
+    why = why_not_whole(architecture, checkpoint.shapes)
+    if why:
+        return f"`{checkpoint.path}` cannot be used: {why}", _NOT_WHOLE.format(original=original)
+    try:
+        check_numbers(checkpoint)
+        _task(checkpoint.path, architecture, None)
+    except DataError as error:
+        return error.message, error.hint
+    return "", ""
 
 
 def _recognised(checkpoint: Checkpoint) -> Architecture:
@@ -251,8 +275,8 @@ def _network(checkpoint: Checkpoint, architecture: Architecture) -> "nn.Module":
         load_strictly(network, tensors, where=str(checkpoint.path))
     except DataError as error:
         original = ORIGINALS[architecture.family]
-        hint = f"it looks like the {original.title} of {original.repository}, but is not whole"
-        raise DataError(error.message, hint) from error
+        raise DataError(error.message, _NOT_WHOLE.format(original=original)) from error
+    check_numbers(checkpoint)
     return network
 
 

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from seglab.errors import DataError
 from seglab.files import replacing
 
-__all__ = ["fold_batch_norm", "load_strictly", "load_tensors", "save_tensors", "strip_prefixes"]
+__all__ = ["fold_batch_norm", "load_strictly", "load_tensors", "refuse_nan", "save_tensors", "strip_prefixes"]
 
 _NUM_NAMED: Final = 3
 """How many wrong tensors an error names."""
@@ -108,6 +108,24 @@ def load_strictly(network: nn.Module, tensors: Mapping[str, Tensor], *, where: s
             "it was saved with another network or by another version; train it again, or use that version",
         )
     network.load_state_dict(dict(tensors))
+
+
+def refuse_nan(network: nn.Module, path: Path) -> None:
+    """Refuse a network that can only answer NaN.
+
+    Args:
+        network: Its parameters and buffers are looked at.
+        path: Where its weights are from, for the error.
+
+    Raises:
+        DataError: If a number of them is NaN or infinite; the first such tensor is named.
+    """
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise DataError(
+                f"`{path}` cannot be used: tensor `{name}` holds numbers that are NaN or infinite",
+                "its training went wrong; take weights that were saved earlier",
+            )
 
 
 def fold_batch_norm(network: nn.Module) -> tuple[nn.Module, int]:

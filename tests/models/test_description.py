@@ -183,7 +183,7 @@ def test_files_that_are_not_there(name: str) -> None:
 
 
 def test_showing_imports_no_torch(bundle_dir: Path, tmp_path: Path) -> None:
-    torch.save(build("u2netp", 2).state_dict(), tmp_path / "weights.pth")
+    torch.save(build("u2netp", 4).state_dict(), tmp_path / "weights.pth")
     paths = [str(bundle_dir), str(bundle_dir / "model.onnx"), str(tmp_path / "weights.pth")]
     code = (
         "import sys\nfrom seglab.cli import main\n"
