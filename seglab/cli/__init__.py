@@ -1,5 +1,6 @@
 """The command line. One file a subcommand; this one lists them and imports only the one that runs."""
 
+import gc
 import importlib
 import sys
 from typing import Final
@@ -17,7 +18,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the program and exit with its code (see :class:`seglab.errors.ExitCode`)."""
     from seglab.cli.console import bounded
 
-    sys.exit(bounded(lambda: run(sys.argv[1:] if arguments is None else arguments)))
+    code = bounded(lambda: run(sys.argv[1:] if arguments is None else arguments))
+    gc.freeze()  # Looking through everything once more, at exit, would take a tenth of the time of one cutout.
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> object:
