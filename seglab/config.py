@@ -378,7 +378,11 @@ def _list_problems(config: TrainConfig) -> list[str]:
             or len(numbers) not in lengths
             or not all(isinstance(n, int | float) and not isinstance(n, bool) and low <= n <= high for n in numbers)
         ):
-            number = "" if len(lengths) > 1 else f"{lengths[0]} "
-            choice = "`none`, `auto`, or a list of numbers" if name == "class_weights" else f"a list of {number}numbers"
-            problems.append(f"`{name}` is `{numbers}`, but must be {choice} within {low:g}..{high:g}")
+            number = f"{lengths[0]}{' or more' if len(lengths) > 1 else ''}"
+            choice = "`none`, `auto`, or a list" if name == "class_weights" else "a list"
+            problems.append(
+                f"`{name}` is `{numbers}`, but must be {choice} of {number} numbers within {low:g}..{high:g}"
+            )
+    if not problems and not any(config.output_weights):
+        problems.append("all `output_weights` are 0: there is nothing to learn from")
     return problems

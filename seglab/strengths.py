@@ -47,7 +47,7 @@ class Strengths:
     def __post_init__(self) -> None:
         problems = []
         for name, value in asdict(self).items():
-            high = 1 if name in PROBABILITIES else 10
+            high = 1 if name in PROBABILITIES else HIGHEST
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= high:
                 problems.append(f"`augment.{name}` is `{value}`, but must be a number within 0..{high}")
         if problems:
@@ -76,6 +76,8 @@ class Strengths:
                 raise unknown("preset of `augment`", value, PRESETS)
             return PRESETS[value]
         if isinstance(value, int | float) and not isinstance(value, bool):
+            if not 0 <= value <= HIGHEST:
+                raise UsageError(f"train configuration: `augment` is `{value}`, but must be within 0..{HIGHEST}")
             return cls.uniform(value)
         if not isinstance(value, Mapping):
             known = ", ".join(PRESETS)
@@ -91,6 +93,9 @@ class Strengths:
 
 PROBABILITIES: Final = frozenset({"hflip", "elastic", "background"})
 """The fields that are probabilities, not strengths."""
+
+HIGHEST: Final = 10
+"""The highest strength."""
 
 _OFF: Final = {field.name: 0.0 for field in fields(Strengths)}
 

@@ -152,8 +152,15 @@ def _read_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
         (read["augment"],) = read["augment"] if len(read["augment"]) == 1 else (flags["augment"],)
     if "batch_size" in read:
         text = read.pop("batch_size")
-        read |= {"halve_batches": True} if text == "auto" else {"batch_size": int(text) if text.isdecimal() else text}
+        read |= {"halve_batches": True} if text == "auto" else {"batch_size": _batch_size(text)}
     return read
+
+
+def _batch_size(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"`--batch-size` is a whole number or `auto`, got `{text}`") from None
 
 
 def _numbers(text: str) -> str | list[float]:
@@ -190,12 +197,15 @@ class Display:
 def _summarise(result: "RunResult") -> None:
     import shlex
 
+    from seglab.training.notices import duration
+
     course, run = result.course, escape(shlex.quote(str(result.run_dir)))
     score = "" if course.best_score is None else f", {escape(result.config.metric)} {course.best_score:.4f}"
     if result.already_finished:
         note(f"the run is finished already ({course.stopped}): nothing to do")
     kept = f"epoch {course.best_epoch} is kept{score}"
-    note(f"[bold]{run}[/bold]: {course.epoch} epochs in {course.seconds / 60:.1f} min; {kept}")
+    epochs = f"{course.epoch} epoch{'' if course.epoch == 1 else 's'}"
+    note(f"[bold]{run}[/bold]: {epochs} in {duration(course.seconds)}; {kept}")
     if result.graph_difference is not None:
         note(f"model.onnx gives the same logits within {result.graph_difference:.1g}")
     note(f"next: seglab evaluate --model {run} --data DIR")

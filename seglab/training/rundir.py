@@ -176,7 +176,7 @@ def _refuse_overwriting(path: Path, *, resume: bool) -> None:
         if not resume and any((path / name).exists() for name in (LAST, METRICS, WEIGHTS_NAME)):
             raise UsageError(
                 f"`{path}` holds a run already",
-                f"`seglab train --resume {path}` continues it; `--out` names another folder",
+                f"`seglab train --resume {shlex.quote(str(path))}` continues it; `--out` names another folder",
             )
         return
     if path.is_dir() and any(entry.name != LOCK for entry in path.iterdir()):

@@ -1,6 +1,7 @@
 """What a run was started with, in ``train.json``: all that is needed to start it again. Needs no torch."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,9 @@ def read_settings(path: Path) -> RunSettings:
         )
     except FileNotFoundError:
         message = f"there is no run to resume in `{path}`: it has no `{SETTINGS}`"
-        raise DataError(message, f"start one with `seglab train --task TASK --data DIR --out {path}`") from None
+        raise DataError(
+            message, f"start one with `seglab train --task TASK --data DIR --out {shlex.quote(str(path))}`"
+        ) from None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"`{settings_path}` is damaged: {first_line(error)}", "start a new run") from error
 

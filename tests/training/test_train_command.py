@@ -70,10 +70,12 @@ def test_it_trains_says_what_is_next_and_prints_json(shapes, tmp_path):
     assert result["val"]["classes"]["left"]["iou"] is not None
     assert f"seglab evaluate --model '{run_dir}'" in done.stderr
     assert "cpu" in done.stderr.splitlines()[0]
+    assert re.search(r"'.*': 2 epochs in \d+ (s|min); epoch [12] is kept", done.stderr)
     assert (run_dir / "model.safetensors").exists()
     again = seglab_train(*shapes, "--out", run_dir, "--epochs", 2, *TINY)
     assert again.returncode == 2
     assert f"error: `{run_dir}` holds a run already" in again.stderr
+    assert f"`seglab train --resume '{run_dir}'` continues it" in again.stderr
     finished = seglab_train("--resume", run_dir, "--json")
     assert finished.returncode == 0, finished.stderr
     assert "finished already" in finished.stderr
@@ -185,6 +187,9 @@ def test_a_second_start_is_busy(shapes, tmp_path):
         (["--epochs", "0"], 2, "`epochs` is `0`"),
         (["--model", "unet", "--class-weights", "1,x"], 2, "`class_weights` is `1,x`"),
         (["--augment", "wild"], 2, "known: `none`, `light`"),
+        (["--batch-size", "-4"], 2, "`batch_size` is `-4`, but must be within 1"),
+        (["--batch-size", "Auto"], 2, "`--batch-size` is a whole number or `auto`, got `Auto`"),
+        (["--resume", "a [b] c"], 3, "--data DIR --out 'a [b] c'`"),
         (["--optimizer", "lion"], 2, "known: adamw, adam, sgd"),
         (["--set", "losses.dyce=1"], 2, "no loss is called `dyce`"),
         (["--time-limit", "soon"], 2, "`soon` is no length of time"),
