@@ -54,7 +54,9 @@ class Terms:
     def settings(self) -> dict[str, Any]:
         """What of it decides over outputs and is not the default, as plain JSON values."""
         tiles = {} if self.tiling == WHOLE_PHOTOS else {"tile": self.tiling.side}
-        return {**tiles, **({"keep_exif": True} if self.keep_exif else {})}
+        precision = "auto" if isinstance(self.engine, str) else self.engine.precision
+        coarse = {} if precision in ("auto", "fp32") else {"precision": precision}
+        return {**tiles, **coarse, **({"keep_exif": True} if self.keep_exif else {})}
 
 
 DEFAULT_TERMS = Terms()

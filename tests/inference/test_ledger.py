@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from seglab.engines import EngineChoice
 from seglab.errors import DataError
+from seglab.inference.errand import Terms
 from seglab.inference.inputs import LEDGER_NAME
 from seglab.inference.ledger import FILES_NAME, Ledger, read_command, stamp
 from seglab.inference.plan import Job
@@ -114,3 +116,9 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
     with pytest.raises(DataError, match=r"cannot make the folder .*file/o"):
         Ledger(tmp_path / "file" / "o", "predict", {}).open()
+
+
+def test_what_computes_is_other_work_only_where_it_computes_coarsely() -> None:
+    for same in ("torch", EngineChoice("torch"), EngineChoice("torch", "fp32")):
+        assert Terms(engine=same).settings == {}
+    assert Terms(engine=EngineChoice("torch", "bf16")).settings == {"precision": "bf16"}
