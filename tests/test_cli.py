@@ -176,6 +176,13 @@ def test_closed_streams_are_no_bug(closing: str) -> None:
     assert "Traceback" not in done.stdout + done.stderr
 
 
+def test_data_for_a_closed_stdout_is_an_error() -> None:
+    script = f"{sys.executable} -m seglab fetch --json >&-"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == ExitCode.DATA
+    assert done.stderr == "error: the system refuses `stdout`: Bad file descriptor\n"
+
+
 def test_a_full_disk_behind_stdout_is_one_line() -> None:
     script = f"{sys.executable} -m seglab fetch --json > /dev/full"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)

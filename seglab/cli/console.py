@@ -1,6 +1,7 @@
 """What the user sees: notes, errors, tables and progress on stderr, data on stdout, and the one error boundary."""
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Progress", "bounded", "escape", "note", "print_json", "print_table", "progress", "stderr"]
 
+_closed: Final[set[str]] = set()
+"""Streams that the caller has closed."""
 PLAIN_INTERVAL_S: Final = 30.0
 """Seconds between progress lines where stderr is not a terminal."""
 
@@ -48,6 +51,8 @@ def note(text: str) -> None:
 def print_json(values: Any) -> None:
     """Write one line of JSON to stdout and flush it, so that a pipe sees it at once."""
     line = json.dumps(values, ensure_ascii=False, allow_nan=False)
+    if "stdout" in _closed and sys.stdout.name == os.devnull:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF), "stdout")
     try:
         line.encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:  # the locale cannot say it, or a file name is not UTF-8
@@ -220,6 +225,7 @@ def _mend_streams() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
+            _closed.add(name)
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - for the whole process
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -21,6 +21,8 @@ __all__ = ["models"]
 
 models = typer.Typer(add_completion=False, no_args_is_help=False)
 
+_NARROW: Final = 72
+"""Columns of a terminal below which the rows of a table come one below the other."""
 _WIDTH: Final = 13
 """Of the names before the values, in characters."""
 
@@ -181,20 +183,28 @@ def _show_weights(rows: "Sequence[Weights]") -> None:
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Collection[int]) -> None:
-    """Write a table to stderr that fits 80 columns: names are never broken, licences are where there is no room."""
+    """Write a table to stderr that fits 80 columns; where there are far fewer, a paragraph a row.
+
+    Names are never broken, licences are where there is no room.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
+    from seglab.cli.tables import print_rows
+
+    console = Console(stderr=True, highlight=False, emoji=False)
+    if console.width < _NARROW:
+        return print_rows(columns[0], columns, rows)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0))
     for position, column in enumerate(columns):
         justify: Literal["left", "right"] = "right" if position in numbers else "left"
         table.add_column(column, justify=justify, no_wrap=position == 0, overflow="fold")
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
-    console = Console(stderr=True, highlight=False, emoji=False)
     console.print(table)
     console.print()
+    return None
 
 
 def _licences(row: "ZooRow") -> list[str]:

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import seglab
 from seglab.device import Device
 from seglab.errors import DataError, UsageError
 from seglab.inference.manner import Manner
@@ -91,11 +90,15 @@ def _same(wanted: Task, trained: Task) -> bool:
 
 
 def _embedded(task: Task | None) -> Path:
+    from seglab.models.catalogue import embedded_dir, named_model
+
     assert task is not None
-    path = Path(seglab.__file__).parent / "weights" / task.name
+    path = embedded_dir(task.name)
     if not path.is_dir():
-        raise DataError(
-            f"no model for task `{task.name}`",
-            f"`seglab train --task {task.name} --data DIR` trains one; then name it with `--model RUN`",
-        )
+        hint = f"`seglab train --task {task.name} --data DIR` trains one"
+        try:
+            named_model(task.name)
+        except DataError as error:  # it knows which published ones there are
+            hint = error.hint
+        raise DataError(f"no model for task `{task.name}`", f"{hint}; then name it with `--model RUN`")
     return path

@@ -1,6 +1,7 @@
 """The list of networks and weights: complete, light, and what ``--model NAME`` finds through it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -186,3 +187,18 @@ def test_the_table_fits_80_columns_and_breaks_no_name(arguments: list[str]) -> N
     else:
         assert {"fpn-ENCODER", "unet-light", "pascal-part-deeplabv3", "cloth-u2net-retrained"} <= first
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("columns", ["30", "40", "60"])
+@pytest.mark.parametrize("arguments", [[], ["--family", "fpn"]])
+def test_on_a_narrow_terminal_rows_come_one_below_the_other(arguments: list[str], columns: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "seglab", "models", *arguments],
+        capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": columns},
+    )  # fmt: skip
+    lines = done.stderr.splitlines()
+    rows = lines[: next(number for number, line in enumerate(lines) if line.startswith("seglab models show"))]
+    rows = [line for line in rows if not line.startswith("unless ")]
+    assert max(map(len, rows)) <= int(columns)
+    assert any(line.strip() == "commercial: yes" or line.strip().startswith("code: ") for line in rows)
+    assert lines[0].startswith("network")
