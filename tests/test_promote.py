@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -311,8 +312,8 @@ def test_readers_and_kills_see_whole_models_only(tmp_path, linked):
     for name, score in (("weak", 0.1), ("a", 0.6), ("b", 0.7)):
         bundle(tmp_path / name, score)
     known = {hashlib.sha256((tmp_path / name / "model.safetensors").read_bytes()).hexdigest(): name for name in "ab"}
-    dest = bundle(tmp_path / "served", 0.6)
-    (dest / "model.safetensors").write_bytes((tmp_path / "a" / "model.safetensors").read_bytes())
+    dest = tmp_path / "served"
+    shutil.copytree(tmp_path / "a", dest)
     if linked:
         dest.rename(tmp_path / "first")
         dest.symlink_to("first")
