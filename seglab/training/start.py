@@ -110,6 +110,9 @@ def start_network(network: nn.Module, config: TrainConfig, *, accept_noncommerci
         origins.append(_start_encoder(network, config, accept_noncommercial))
     if config.init:
         origins.append(_start_whole(network, config, accept_noncommercial))
+    if config.freeze_encoder and not any(origin.source for origin in origins):
+        hint = "`--encoder-weights` or `--init` gives it weights"
+        origins.append(Origin("encoder", f"the encoder stays random, as it is frozen: {hint}"))
     return origins
 
 
@@ -142,6 +145,8 @@ def _start_encoder(network: nn.Module, config: TrainConfig, accept_noncommercial
                 f"the weights `{weights.title}` are not on this machine", "`seglab fetch` lists those it has"
             )
         path, terms = found, (weights.licence, weights.commercial)
+    elif not path.is_file():
+        raise DataError(f"there are no encoder weights `{wanted}`", "`auto`, `none`, or a file")
     licence, commercial = terms or ("", "")
     accept_terms(str(path), licence, commercial, accept_noncommercial=accept_noncommercial)
     done = fill_encoder(network, name, read_tensors(path), path)

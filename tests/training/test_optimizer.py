@@ -199,6 +199,19 @@ def test_encoder_weights_fill_the_encoder(tmp_path, config, encoder):
     other = dataclasses.replace(config, model="unet-mobilenet_v2")
     with pytest.raises(DataError, match="are not those of an encoder `mobilenet_v2`"):
         start_network(build("unet-mobilenet_v2", 3), other)
+    nowhere = dataclasses.replace(config, encoder_weights="nowhere")
+    with pytest.raises(DataError, match="there are no encoder weights `nowhere`") as caught:
+        start_network(network, nowhere)
+    assert "`auto`" in caught.value.hint
+
+
+def test_an_encoder_that_stays_random_is_told(config, tmp_path):
+    network = build("unet-light", 3, width=4)
+    assert lines_of(network, config) == []
+    frozen = dataclasses.replace(config, freeze_encoder=True)
+    assert "the encoder stays random" in lines_of(network, frozen)[0]
+    torch.save(network.state_dict(), tmp_path / "own.pth")
+    assert "random" not in "".join(lines_of(network, dataclasses.replace(frozen, init=str(tmp_path / "own.pth"))))
 
 
 def test_timms_numbered_parts_are_found_under_smps_names(tmp_path, config):
