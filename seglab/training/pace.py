@@ -58,18 +58,35 @@ class Pace:
     @property
     def share(self) -> float:
         """How much of the run is done, 0..1: by steps, or by time if there is a limit and that is more."""
-        share = self.steps_done / self.total_steps
-        return min(1.0, share if self._limit_s is None else max(share, self.seconds / self._limit_s))
+        return self._share_after(self.steps_done)
 
     @property
     def rate(self) -> float:
         """The learning rate of the next step."""
-        return learning_rate(self.share, self._config, self.total_steps, self.total_steps / self._num_steps)
+        return self._rate(self.share)
+
+    @property
+    def last_rate(self) -> float:
+        """The learning rate of the step before."""
+        return self._rate(self._share_after(max(0, self.steps_done - 1)))
 
     @property
     def disc_rate(self) -> float:
-        """The learning rate of the discriminator."""
+        """The learning rate of the discriminator in the next step."""
         return discriminator_rate(self.share, self._config, self.total_steps / self._num_steps)
+
+    @property
+    def last_disc_rate(self) -> float:
+        """The learning rate of the discriminator in the step before."""
+        share = self._share_after(max(0, self.steps_done - 1))
+        return discriminator_rate(share, self._config, self.total_steps / self._num_steps)
+
+    def _rate(self, share: float) -> float:
+        return learning_rate(share, self._config, self.total_steps, self.total_steps / self._num_steps)
+
+    def _share_after(self, steps: int) -> float:
+        share = steps / self.total_steps
+        return min(1.0, share if self._limit_s is None else max(share, self.seconds / self._limit_s))
 
     def next_step(self, rank: int) -> dict[str, Any]:
         """Return what :meth:`~seglab.training.learner.Learner.step` wants to know beside its batch.

@@ -55,6 +55,9 @@ class Session:
         with self._team.together():
             network = build(config.model, assignment.task.num_classes, **config.model_args)
             weights = class_weights_of(config, assignment.task, self._samples.samples)
+            if weights is not None and config.class_weights == "auto":
+                told = (f"{name} {weight:.3g}" for name, weight in zip(assignment.task.classes, weights, strict=True))
+                assignment.watcher.note(f"class weights: {', '.join(told)}")
         self._origins = [] if state is None else list(state.get("origins", []))
         if state is None:
             self._start(network)
@@ -239,13 +242,13 @@ class Session:
             "epoch": self._course.epoch + 1,
             "step": self._pace.steps_done,
             "seconds": round(self._pace.seconds, 3),
-            "lr": self._pace.rate,
+            "lr": self._pace.last_rate,
             "train": self._learner.means(),
             "images_per_s": round(meter.images_per_s, 3),
             "data_wait_share": round(meter.wait_share, 4),
         }
         if self._config.trainer == "adversarial":
-            record["disc_lr"] = self._pace.disc_rate
+            record["disc_lr"] = self._pace.last_disc_rate
         if evaluation is not None:
             record["val"] = {name: value(evaluation.scores, name) for name in metric_names(self._job.task)}
             record["val_failures"] = len(evaluation.failures)
@@ -311,7 +314,10 @@ class Session:
         )
 
     def _report(self, evaluation: Validation, score: float | None) -> None:
-        failures = f", {len(evaluation.failures)} images could not be scored" if evaluation.failures else ""
+        num, failures = len(evaluation.failures), ""
+        if num:
+            first = evaluation.failures[0]
+            failures = f", {num} image{'s' * (num > 1)} could not be scored (`{first.id}`: {first.reason})"
         self._job.watcher.note(
             f"epoch {self._course.epoch + 1}: loss {self._learner.means()['loss']:.4f}, "
             f"{self._config.metric} {'undefined' if score is None else format(score, '.4f')}"

@@ -21,6 +21,7 @@ from seglab.training import session, validation
 from seglab.training.learner import Learner, NonFiniteError
 from seglab.training.loop import train
 from seglab.training.rundir import RunDir
+from seglab.training.schedule import learning_rate
 from seglab.training.settings import read_settings
 
 
@@ -108,7 +109,9 @@ def test_a_run_leaves_a_bundle_and_its_records(dataset, config, cpu, tmp_path):
     records = lines(run_dir)
     assert [record["epoch"] for record in records] == [1, 2]
     assert [record["step"] for record in records] == [3, 6]
-    assert records[-1]["lr"] == 0
+    rates = [learning_rate((record["step"] - 1) / 6, config, 6, 2) for record in records]
+    assert [record["lr"] for record in records] == rates  # of the last step that was done, not of the next
+    assert records[-1]["lr"] > 0
     assert set(records[0]["train"]) == {"loss", "cross_entropy", "dice", "grad_norm"}
     assert {"miou", "iou.left", "f1.any"} <= set(records[0]["val"])
     best = max(records, key=lambda record: record["val"]["miou"])
