@@ -3,11 +3,12 @@
 import contextlib
 import json
 import os
+import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 from seglab.errors import BusyError, DataError
 
@@ -16,12 +17,16 @@ __all__ = [
     "free_bytes",
     "lock",
     "replacing",
+    "sweep",
     "sync_dir",
     "sync_file",
     "write_bytes",
     "write_json",
     "write_text",
 ]
+
+
+_TEMPORARY: Final = re.compile(r"\.(?P<stem>.+)\.(?P<pid>[0-9]+)\.[0-9a-f]+\.part", re.DOTALL)
 
 
 @contextlib.contextmanager
@@ -38,9 +43,7 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
     Raises:
         DataError: If the folder cannot be written to, or the disk is full.
     """
-    # A long name would pass the limit of 255 bytes with the additions, so only its beginning is kept.
-    stem = os.fsencode(path.name)[:180].decode(sys.getfilesystemencoding(), errors="ignore")
-    temporary_path = path.with_name(f".{stem}.{os.getpid()}.{time.monotonic_ns() & 0xFFFFFF:x}.part")
+    temporary_path = path.with_name(f".{_stem(path)}.{os.getpid()}.{time.monotonic_ns() & 0xFFFFFF:x}.part")
     try:
         yield temporary_path
         if sync:
@@ -77,6 +80,23 @@ def append_line(path: Path, line: str) -> None:
             handle.write(line.encode() + b"\n")
     except OSError as error:
         raise _cannot_write(path, error) from error
+
+
+def sweep(paths: Iterable[Path]) -> None:
+    """Remove the temporary files that killed processes of this machine have left of files (see :func:`replacing`).
+
+    Args:
+        paths: The final names. Nobody else in this process may be writing them.
+    """
+    stems: dict[Path, set[str]] = {}
+    for path in paths:
+        stems.setdefault(path.parent, set()).add(_stem(path))
+    for dir, ours in stems.items():
+        with contextlib.suppress(OSError), os.scandir(dir) as entries:
+            for entry in entries:
+                found = _TEMPORARY.fullmatch(entry.name)
+                if found and found["stem"] in ours and not _is_other_process(int(found["pid"])):
+                    _remove(Path(entry.path))
 
 
 def sync_file(path: Path) -> None:
@@ -146,6 +166,24 @@ def _is_at(handle: BinaryIO, path: Path) -> bool:
         return os.path.samestat(os.fstat(handle.fileno()), path.stat())
     except FileNotFoundError:
         return False
+
+
+def _stem(path: Path) -> str:
+    # A long name would pass the limit of 255 bytes with the additions, so only its beginning is kept.
+    return os.fsencode(path.name)[:180].decode(sys.getfilesystemencoding(), errors="ignore")
+
+
+def _is_other_process(pid: int) -> bool:
+    """Tell whether a process of this machine has that number, and it is not this one: containers give it again."""
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def _remove(path: Path) -> None:

@@ -1,5 +1,6 @@
 """Durable writing and locks."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from seglab.errors import BusyError, DataError
-from seglab.files import append_line, lock, replacing, write_bytes, write_json
+from seglab.files import append_line, lock, replacing, sweep, write_bytes, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -121,3 +122,23 @@ def test_a_lock_that_its_holder_removed_is_not_taken(tmp_path: Path, monkeypatch
     monkeypatch.undo()
     with lock(path, "it"):
         path.unlink()
+
+
+def test_what_killed_writers_left_is_swept(tmp_path: Path) -> None:
+    script = (
+        "import os, sys\nfrom pathlib import Path\nfrom seglab.files import replacing\n"
+        "contexts = [replacing(Path(name)) for name in sys.argv[1:]]\nfor context in contexts: context.__enter__().write_text('half')\n"
+        "os._exit(9)"
+    )
+    names = [tmp_path / name for name in ("a.png", "x" * 240 + ".png", "b [1].png", "others.png")]
+    subprocess.run([sys.executable, "-c", script, *map(str, names)], check=False, cwd=Path(__file__).parents[1])
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert len(left) == 4
+    live = tmp_path / f".a.png.{os.getppid()}.1a2b.part"
+    mine = tmp_path / f".a.png.{os.getpid()}.1a2b.part"
+    for path in (live, mine):
+        path.write_text("half")
+    sweep([*names[:3], tmp_path / "not there" / "c.png"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [live.name, *(name for name in left if name.startswith(".others.png."))]
+    )

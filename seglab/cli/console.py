@@ -37,15 +37,22 @@ def stderr() -> "Console":
 
 def escape(value: object) -> str:
     """Return text that rich and a terminal show as it is: brackets are no markup, control characters are visible."""
+    text = "".join(_visible(character) for character in str(value))
+    if "[" not in text and not text.endswith("\\"):  # nothing to escape, and rich takes a while to import
+        return text
     from rich.markup import escape as escape_markup
 
-    return escape_markup("".join(_visible(character) for character in str(value)))
+    return escape_markup(text)
 
 
 def note(text: str) -> None:
     """Write one line to stderr; rich markup is honoured, so escape what comes from users."""
     with contextlib.suppress(BrokenPipeError):
-        stderr().print(text)
+        if "[" in text or "\\" in text:
+            stderr().print(text)
+        else:  # no markup: the same characters, without waiting for rich
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
 
 
 def print_json(values: Any) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 from seglab.device import Device
 from seglab.engines import EngineChoice
 from seglab.errors import UsageError
+from seglab.files import sweep
 from seglab.inference.fidelity import SEGLAB
 from seglab.inference.flow import Finish, Outcome, Run, callers_for, run
 from seglab.inference.gathering import Gathering
+from seglab.inference.inputs import STANDARD
 from seglab.inference.ledger import Ledger, digest, input_key
 from seglab.inference.model import Model
 from seglab.inference.plan import Job, Layout, Plan, Planned, make_plan
@@ -140,6 +142,7 @@ class Errand:
             if terms.tiling != WHOLE_PHOTOS and predictor.road is not SEGLAB:
                 raise UsageError("`--tile` cuts photos, which the code of no original does", "leave out one of the two")
             finish = finisher(predictor)
+            sweep(path for job in plan.jobs for path in job.outputs.values() if path != STANDARD)
             ledger.open()
             if ready is not None and plan.out_dir is not None:
                 ready(plan.out_dir)
