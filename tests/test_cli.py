@@ -242,3 +242,23 @@ def test_nothing_is_looked_through_at_exit() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.split() == ["True", "True"]
+
+
+@pytest.mark.parametrize("heavy", [False, True])
+def test_leaving_writes_everything_and_runs_what_was_registered(heavy: bool) -> None:
+    """Without torch the interpreter is not taken apart; with it, it is."""
+    code = (
+        "import atexit, sys, types\n"
+        f"if {heavy}: sys.modules['torch'] = types.ModuleType('torch')\n"
+        "from seglab.cli import program\n"
+        "import os\nleave = os._exit\n"
+        "os._exit = lambda code: (sys.stderr.write('at once '), sys.stderr.flush(), leave(code))\n"
+        "atexit.register(lambda: sys.stderr.write('registered '))\n"
+        "sys.stdout.write('data')\n"
+        "sys.argv = ['seglab', 'predict', '--no-such-option']\n"
+        "program()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (ExitCode.USAGE, "data")
+    assert "registered" in done.stderr
+    assert ("at once" in done.stderr) is not heavy

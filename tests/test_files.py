@@ -127,7 +127,8 @@ def test_a_lock_that_its_holder_removed_is_not_taken(tmp_path: Path, monkeypatch
 def test_what_killed_writers_left_is_swept(tmp_path: Path) -> None:
     script = (
         "import os, sys\nfrom pathlib import Path\nfrom seglab.files import replacing\n"
-        "contexts = [replacing(Path(name)) for name in sys.argv[1:]]\nfor context in contexts: context.__enter__().write_text('half')\n"
+        "contexts = [replacing(Path(name)) for name in sys.argv[1:]]\n"
+        "for context in contexts: context.__enter__().write_text('half')\n"
         "os._exit(9)"
     )
     names = [tmp_path / name for name in ("a.png", "x" * 240 + ".png", "b [1].png", "others.png")]

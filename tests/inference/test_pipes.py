@@ -123,6 +123,7 @@ def test_what_cannot_be_piped_is_refused_before_any_work(shell, save, corners, n
 
 
 def test_a_picture_is_not_lost_where_standard_output_is_closed(save, corners, monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
     save(Path("a.png"), corners())
     with (tmp_path / "nowhere").open("w", encoding="utf-8") as in_its_place:
         monkeypatch.setattr(sys, "stdout", in_its_place)
