@@ -233,17 +233,6 @@ def test_a_fit_without_a_size_is_refused(tmp_path: Path) -> None:
     assert "--size" in done.stderr
 
 
-def test_nothing_is_looked_through_at_exit() -> None:
-    code = (
-        "import atexit, gc, sys\n"
-        "from seglab.cli import main\n"
-        "atexit.register(lambda: print(gc.get_freeze_count() > 10000, len(gc.get_objects()) < 1000, file=sys.stderr))\n"
-        "main(['--version'])\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stderr.split() == ["True", "True"]
-
-
 @pytest.mark.parametrize("heavy", [False, True])
 def test_leaving_writes_everything_and_runs_what_was_registered(heavy: bool) -> None:
     """Without torch the interpreter is not taken apart; with it, it is."""

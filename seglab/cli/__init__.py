@@ -1,7 +1,6 @@
 """The command line. One file a subcommand; this one lists them and imports only the one that runs."""
 
 import atexit
-import gc
 import importlib
 import os
 import sys
@@ -21,14 +20,13 @@ def main(arguments: list[str] | None = None) -> None:
     from seglab.cli.console import bounded
 
     code = bounded(lambda: run(sys.argv[1:] if arguments is None else arguments))
-    gc.freeze()  # Looking through everything once more, at exit, would take a tenth of the time of one cutout.
     sys.exit(code)
 
 
 def program() -> None:
     """Be the process: :func:`main`, and then leave without taking apart what the system takes back anyway.
 
-    That is a thirtieth of the time of one cutout. What was registered for the exit is run, and everything written. With
+    That would be a tenth of the time of one cutout. What was registered for the exit is run, and everything written. With
     torch there may be more to end, and the usual way is taken.
     """
     try:

@@ -70,6 +70,7 @@ def test_it_trains_says_what_is_next_and_prints_json(shapes, tmp_path):
     assert result["val"]["classes"]["left"]["iou"] is not None
     assert f"seglab evaluate --model '{run_dir}'" in done.stderr
     assert "cpu" in done.stderr.splitlines()[0]
+    assert done.stderr.splitlines()[-1].strip().startswith("seglab cutout --model")  # and no words of others behind it
     assert re.search(r"'.*': 2 epochs in \d+ (s|min); epoch [12] is kept", done.stderr)
     assert (run_dir / "model.safetensors").exists()
     again = seglab_train(*shapes, "--out", run_dir, "--epochs", 2, *TINY)
