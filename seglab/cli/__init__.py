@@ -26,8 +26,8 @@ def main(arguments: list[str] | None = None) -> None:
 def program() -> None:
     """Be the process: :func:`main`, and then leave without taking apart what the system takes back anyway.
 
-    That would be a tenth of the time of one cutout. What was registered for the exit is run, and everything written. With
-    torch there may be more to end, and the usual way is taken.
+    That would be a tenth of the time of one cutout. What was registered for the exit is run, and everything written.
+    With torch there may be more to end, and the usual way is taken.
     """
     try:
         main()
