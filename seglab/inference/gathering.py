@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from seglab.errors import DataError
-from seglab.files import append_line, replacing
+from seglab.files import append_line, replacing, sweep
 from seglab.inference.ledger import input_key
 from seglab.inference.plan import Job, part_name
 from seglab.shards import WHOLE, Shard
@@ -87,6 +87,7 @@ class Gathering:
         """
         kept = {key: line for key, line in self._lines.items() if only is None or key in only}
         lines: dict[str, _Line] = {}
+        sweep([self._spool_path])
         with replacing(self._spool_path) as temporary_path, temporary_path.open("wb") as file:
             for key, line in kept.items():
                 lines[key] = _Line(self._spool_path, file.tell(), line.place)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from seglab.errors import DataError
-from seglab.files import append_line, write_text
+from seglab.files import append_line, sweep, write_text
 from seglab.inference.inputs import LEDGER_NAME, STANDARD
 from seglab.shards import WHOLE, Shard
 
@@ -188,6 +188,7 @@ def _entries(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
 
 def _write(path: Path, command: str, lines: Iterable[dict[str, Any]], *, since: int = 0) -> None:
     header = {"seglab": command, "format": FORMAT, "since": since}
+    sweep([path])
     write_text(path, "".join(json.dumps(line) + "\n" for line in (header, *lines)))
 
 

@@ -1,6 +1,7 @@
 """Standard input and output, dry runs, parts, extras that are missing, and what is kept of a photo's metadata."""
 
 import io
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -227,3 +228,14 @@ def test_looking_again_is_a_setting_of_the_model(shell, save, corners, monkeypat
         assert shell(command, "a.png").code == 0
         assert shell(command, "a.png", "--tta", "twice").code == 2
     assert [manner.tta for manner in manners] == ["flip", "none"] * 2
+
+
+def test_what_killed_runs_left_among_the_outputs_is_removed(shell, save, corners) -> None:
+    save(Path("p/a.png"), corners())
+    Path("o").mkdir()
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    for name in ("a.png", ".seglab-done.jsonl", "legend.json", "annotations.json"):
+        Path(f"o/.{name}.{killed.pid}.1f.part").write_text("half", encoding="utf-8")
+    assert shell("predict", "p", "-o", "o", "-f", "palette", "-f", "coco").code == 0
+    assert not list(Path("o").glob(".*.part"))
