@@ -14,7 +14,7 @@ from seglab.data.images import IMAGE_SUFFIXES, ImageError, read_photo, resize_im
 from seglab.errors import DataError, UsageError
 from seglab.inference.framing import Frame
 
-__all__ = ["WHITE", "Background", "Blur", "Colour", "Scenery", "parse_background"]
+__all__ = ["WHITE", "Background", "Blur", "Colour", "Scenery", "parse_background", "parse_width"]
 
 Uint8 = NDArray[np.uint8]
 Rgb = tuple[int, int, int]
@@ -159,7 +159,7 @@ def parse_background(value: "str | Path | Rgb") -> Background | None:
         return None
     kind, _, width = text.partition(":")
     if kind.lower() == "blur":
-        return Blur(_sigma(width))
+        return Blur(parse_width("blur", width, most=MAX_BLUR, example="20"))
     rgb = _rgb(text)
     if rgb is not None:
         return Colour(rgb)
@@ -187,16 +187,26 @@ def _rgb(text: str) -> Rgb | None:
     return red, green, blue
 
 
-def _sigma(text: str) -> float:
+def parse_width(kind: str, text: str, *, most: float, example: str) -> float:
+    """Read the number of ``blur:20`` or ``feather:4``, in pixels.
+
+    Args:
+        kind: What stands before the colon.
+        text: What stands behind it.
+        most: The largest number.
+        example: A good one.
+
+    Raises:
+        UsageError: If it is no number, not positive, or too large.
+    """
     try:
-        sigma = float(text)
+        width = float(text)
     except ValueError:
-        sigma = math.nan
-    if not 0 < sigma <= MAX_BLUR:
-        raise UsageError(
-            f"`blur:{text}` is no blur", f"a width in pixels, more than 0 and at most {MAX_BLUR:g}: `blur:20`"
-        )
-    return sigma
+        width = math.nan
+    if not 0 < width <= most:
+        hint = f"in pixels, more than 0 and at most {most:g}: `{kind}:{example}`"
+        raise UsageError(f"`{kind}:{text}` needs a width", hint)
+    return width
 
 
 def _mean(weighted: Uint8, weights: Uint8, sigma: float) -> Uint8:

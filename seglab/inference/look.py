@@ -1,6 +1,5 @@
 """What a cutout looks like: its edge, what lies under it, what of the photo it shows, and how it is written."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from seglab.errors import UsageError, unknown
-from seglab.inference.backgrounds import Background, parse_background
+from seglab.inference.backgrounds import Background, parse_background, parse_width
 from seglab.inference.framing import WHOLE_PHOTO, Framing, parse_framing
 
 __all__ = ["FORMATS", "Look", "parse_look"]
@@ -142,22 +141,10 @@ def parse_look(
 def _edge(text: str) -> tuple[Edge, float]:
     kind, _, width = text.partition(":")
     if kind == "feather":
-        return "feather", _feather_width(width)
+        return "feather", parse_width("feather", width, most=MAX_FEATHER, example="4")
     if text == "soft" or text == "hard":
         return "soft" if text == "soft" else "hard", 0.0
     raise UsageError(f"no edge is called `{text}`", "known: soft, hard, feather:N with N pixels")
-
-
-def _feather_width(text: str) -> float:
-    try:
-        width = float(text)
-    except ValueError:
-        width = math.nan
-    if not 0 < width <= MAX_FEATHER:
-        raise UsageError(
-            f"`feather:{text}` needs a width", f"in pixels, more than 0 and at most {MAX_FEATHER:g}: `feather:4`"
-        )
-    return width
 
 
 def _check_threshold(threshold: float, kind: Edge) -> None:
