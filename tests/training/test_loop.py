@@ -20,6 +20,7 @@ from seglab.strengths import PRESETS
 from seglab.training import session, validation
 from seglab.training.learner import Learner, NonFiniteError
 from seglab.training.loop import train
+from seglab.training.losses.balance import balanced_weights
 from seglab.training.rundir import RunDir
 from seglab.training.schedule import learning_rate
 from seglab.training.settings import read_settings
@@ -283,6 +284,24 @@ def test_a_learning_rate_far_too_high_is_noticed(dataset, config, cpu, tmp_path)
     config = dataclasses.replace(config, model="unet", model_args={"form": "plain", "width": 2}, lr=1e3, clip=0.0)
     with pytest.raises(NonFiniteError, match="the loss became"):
         train(dataclasses.replace(config, epochs=60, val_every=60, warmup=0.0), dataset, tmp_path / "run", cpu)
+
+
+def test_automatic_class_weights_are_told(dataset, config, cpu, tmp_path):
+    watcher = Watcher()
+    config = dataclasses.replace(config, epochs=1, class_weights="auto")
+    train(config, dataset, tmp_path / "run", cpu, graph=False, watcher=watcher)
+    (told,) = (note for note in watcher.notes if note.startswith("class weights: "))
+    pixels = [sum(sample.pixels[name] for sample in dataset.split("train")) for name in dataset.task.classes]
+    expected = zip(dataset.task.classes, balanced_weights(pixels), strict=True)
+    assert told == "class weights: " + ", ".join(f"{name} {weight:.3g}" for name, weight in expected)
+
+
+def test_a_photo_that_validation_cannot_score_is_named(make_dataset, config, cpu, tmp_path):
+    dataset, watcher = make_dataset(), Watcher()
+    broken = dataset.split("val")[0]
+    dataset.image_path(broken).write_bytes(b"")
+    train(dataclasses.replace(config, epochs=1), dataset, tmp_path / "run", cpu, graph=False, watcher=watcher)
+    assert any(f"1 image could not be scored (`{broken.id}`: " in note for note in watcher.notes), watcher.notes
 
 
 def test_without_a_validation_split_the_last_weights_are_kept(make_dataset, config, cpu, tmp_path):
