@@ -135,6 +135,7 @@ class Errand:
             plan = _without_finished(plan, ledger, gathering)
         if terms.dry_run:
             return Run(plan, None, _told(plan))
+        sweep(_own_places(plan, ledger, gathering, terms.shard))
         predictor = None
         outcomes: Generator[Outcome, None, None] = (item for item in plan.finished)
         if plan.jobs:
@@ -142,7 +143,6 @@ class Errand:
             if terms.tiling != WHOLE_PHOTOS and predictor.road is not SEGLAB:
                 raise UsageError("`--tile` cuts photos, which the code of no original does", "leave out one of the two")
             finish = finisher(predictor)
-            sweep(path for job in plan.jobs for path in job.outputs.values() if path != STANDARD)
             ledger.open()
             if ready is not None and plan.out_dir is not None:
                 ready(plan.out_dir)
@@ -159,6 +159,14 @@ class Errand:
         engine, size = self.terms.engine, self.terms.batch_size
         choice = EngineChoice(engine) if isinstance(engine, str) else engine
         return replace(choice, callers=callers_for(device, len(plan.jobs), size))
+
+
+def _own_places(plan: Plan, ledger: Ledger, gathering: Gathering | None, shard: Shard) -> list[Path]:
+    """Return the files that this process alone writes: what others have begun beside them is theirs."""
+    outputs = [path for job in plan.jobs for path in job.outputs.values() if path != STANDARD]
+    records = [ledger.path, None if gathering is None else gathering.spool_path]
+    shared = plan.companions if shard == WHOLE else ()
+    return [*outputs, *plan.gathered, *(path for path in records if path is not None), *shared]
 
 
 def _without_finished(plan: Plan, ledger: Ledger, gathered: Gathering | None) -> Plan:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from seglab.errors import DataError
-from seglab.files import append_line, replacing, sweep
+from seglab.files import append_line, replacing
 from seglab.inference.ledger import input_key
 from seglab.inference.plan import Job, part_name
 from seglab.shards import WHOLE, Shard
@@ -66,7 +66,8 @@ class Gathering:
         self, out_dir: Path, forms: Mapping[str, Gathered], task: Task, settings: str, *, shard: Shard = WHOLE
     ) -> None:
         self._dir, self._forms, self._task, self._settings, self._shard = out_dir, forms, task, settings, shard
-        self._spool_path = out_dir / part_name(SPOOL_NAME, shard)
+        self.spool_path = out_dir / part_name(SPOOL_NAME, shard)
+        """Where this part's answers are noted."""
         self._lines: dict[str, _Line] = {}
 
     def recall(self) -> None:
@@ -87,10 +88,9 @@ class Gathering:
         """
         kept = {key: line for key, line in self._lines.items() if only is None or key in only}
         lines: dict[str, _Line] = {}
-        sweep([self._spool_path])
-        with replacing(self._spool_path) as temporary_path, temporary_path.open("wb") as file:
+        with replacing(self.spool_path) as temporary_path, temporary_path.open("wb") as file:
             for key, line in kept.items():
-                lines[key] = _Line(self._spool_path, file.tell(), line.place)
+                lines[key] = _Line(self.spool_path, file.tell(), line.place)
                 file.write(_raw(line))
         self._lines = lines
 
@@ -99,7 +99,7 @@ class Gathering:
         name = _text(job.place)
         head = {"input": input_key(job), "place": name, "settings": self._settings}
         records = {form: gathered.record(labelled, name) for form, gathered in self._forms.items()}
-        append_line(self._spool_path, f"{json.dumps(head)}\t{json.dumps(records, allow_nan=False)}")
+        append_line(self.spool_path, f"{json.dumps(head)}\t{json.dumps(records, allow_nan=False)}")
 
     def finish(self) -> None:
         """Write the gathered files, photos sorted by name.
@@ -107,7 +107,7 @@ class Gathering:
         Raises:
             DataError: If they cannot be written.
         """
-        self._lines = {key: _Line(self._spool_path, at, place) for key, place, at in self._heads(self._spool_path)}
+        self._lines = {key: _Line(self.spool_path, at, place) for key, place, at in self._heads(self.spool_path)}
         for form, gathered in self._forms.items():
             path = self._dir / part_name(gathered.name, self._shard)
             gathered.assemble(path, self._task, partial(self._records, form))

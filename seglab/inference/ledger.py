@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from seglab.errors import DataError
-from seglab.files import append_line, sweep, write_text
+from seglab.files import append_line, write_text
 from seglab.inference.inputs import LEDGER_NAME, STANDARD
 from seglab.shards import WHOLE, Shard
 
@@ -106,6 +106,11 @@ class Ledger:
         if out_dir is not None and read_command(out_dir) == command:
             self._done = _entries(_files(out_dir))
 
+    @property
+    def path(self) -> Path | None:
+        """This part's file; None where there is no output folder."""
+        return None if self.out_dir is None else self.out_dir / _name(self._shard)
+
     def is_done(self, job: "Job") -> bool:
         """Tell whether a photo's outputs need not be made again."""
         try:
@@ -119,10 +124,10 @@ class Ledger:
         Raises:
             DataError: If it cannot be made or written to.
         """
-        if self.out_dir is None:
+        path = self.path
+        if self.out_dir is None or path is None:
             return
         make_dir(self.out_dir)
-        path = self.out_dir / _name(self._shard)
         marker = self.out_dir / LEDGER_NAME
         since = _since(self.out_dir)
         if read_command(self.out_dir) != self.command:
@@ -141,8 +146,8 @@ class Ledger:
             job: The photo.
             photo_stamp: Its stamp from before it was read.
         """
-        if self.out_dir is not None:
-            append_line(self.out_dir / _name(self._shard), json.dumps(self._line(job, photo_stamp)))
+        if self.path is not None:
+            append_line(self.path, json.dumps(self._line(job, photo_stamp)))
         elif self._remember and (path := _only_output(job)) != STANDARD:
             append_line(path.parent / FILES_NAME, json.dumps(self._line(job, photo_stamp)))
 
@@ -188,7 +193,6 @@ def _entries(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
 
 def _write(path: Path, command: str, lines: Iterable[dict[str, Any]], *, since: int = 0) -> None:
     header = {"seglab": command, "format": FORMAT, "since": since}
-    sweep([path])
     write_text(path, "".join(json.dumps(line) + "\n" for line in (header, *lines)))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from seglab.data.drawing import overlay, with_legend
 from seglab.data.images import encode_ids16, encode_labels, encode_palette, encode_picture
 from seglab.errors import UsageError, unknown
-from seglab.files import sweep, write_json
+from seglab.files import write_json
 from seglab.inference.formats import coco, kaggle
 from seglab.inference.formats.probs import write_probs
 from seglab.inference.gathering import Gathered
@@ -200,5 +200,4 @@ def legend(task: Task) -> dict[str, Any]:
 
 def write_legend(out_dir: Path, task: Task) -> None:
     """Write ``legend.json`` into an output folder."""
-    sweep([out_dir / LEGEND_NAME])
     write_json(out_dir / LEGEND_NAME, legend(task))

@@ -230,12 +230,27 @@ def test_looking_again_is_a_setting_of_the_model(shell, save, corners, monkeypat
     assert [manner.tta for manner in manners] == ["flip", "none"] * 2
 
 
+def leave_half(dir: str, *names: str) -> None:
+    """Leave what a process that is gone had begun to write."""
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    for name in names:
+        Path(dir, f".{name}.{killed.pid}.1f.part").write_text("half", encoding="utf-8")
+
+
 def test_what_killed_runs_left_among_the_outputs_is_removed(shell, save, corners) -> None:
     save(Path("p/a.png"), corners())
     Path("o").mkdir()
-    killed = subprocess.Popen([sys.executable, "-c", ""])
-    killed.wait()
-    for name in ("a.png", ".seglab-done.jsonl", "legend.json", "annotations.json"):
-        Path(f"o/.{name}.{killed.pid}.1f.part").write_text("half", encoding="utf-8")
+    leave_half("o", "a.png", ".seglab-done.jsonl", "legend.json", "annotations.json")
     assert shell("predict", "p", "-o", "o", "-f", "palette", "-f", "coco").code == 0
     assert not list(Path("o").glob(".*.part"))
+
+
+def test_a_part_removes_only_what_no_other_part_may_be_writing(shell, save, corners) -> None:
+    save(Path("p/a.png"), corners())
+    save(Path("p/b.png"), corners())
+    Path("o").mkdir()
+    leave_half("o", ".seglab-done.1-of-2.jsonl", ".seglab-done.2-of-2.jsonl", "legend.json")
+    assert shell("predict", "p", "-o", "o", "--shard", "1/2").code == 0
+    left = sorted(path.name.partition(".part")[0].rsplit(".", 2)[0] for path in Path("o").glob(".*.part"))
+    assert left == ["..seglab-done.2-of-2.jsonl", ".legend.json"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from seglab.data.rle import encode_counts
-from seglab.files import replacing, sweep
+from seglab.files import replacing
 from seglab.inference.formats.polygons import to_polygons
 from seglab.inference.formats.regions import Region, regions_of
 from seglab.inference.labelled import Labelled
@@ -45,7 +45,6 @@ def assemble(path: Path, task: Task, records: Records) -> None:
     """
     categories = [{"id": i, "name": name, "supercategory": task.name} for i, name in enumerate(task.classes) if i]
     info = {"description": f"masks of the task {task.name}", "version": f"seglab {__version__}"}
-    sweep([path])
     with replacing(path) as temporary_path, temporary_path.open("w", encoding="utf-8") as file:
         file.write(f'{{"info": {json.dumps(info)},\n"licenses": [],\n"categories": {json.dumps(categories)},\n')
         file.write('"images": [')

@@ -10,7 +10,7 @@ from typing import Any
 
 from seglab.data.mask_rows import COLUMNS
 from seglab.data.rle import encode_kaggle
-from seglab.files import replacing, sweep
+from seglab.files import replacing
 from seglab.inference.formats.regions import regions_of
 from seglab.inference.labelled import Labelled
 from seglab.tasks import Task
@@ -34,7 +34,6 @@ def assemble(path: Path, task: Task, records: Records) -> None:  # noqa: ARG001 
         task: What the class ids mean.
         records: Gives what :func:`record` returned, in order.
     """
-    sweep([path])
     with replacing(path) as temporary_path, temporary_path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
