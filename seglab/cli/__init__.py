@@ -79,10 +79,15 @@ def run(arguments: list[str]) -> object:
         if context.invoked_subcommand is None:
             typer.echo(context.get_help())
 
-    # Only the subcommand that runs is imported; `--help` and shell completion need them all.
-    for name in arguments[:1] if arguments[:1] and arguments[0] in COMMANDS else COMMANDS:
+    completing = "_SEGLAB_COMPLETE" in os.environ
+    # Only the subcommand on the line is imported; `--help` needs them all.
+    for name in _named(arguments, completing):
         module = importlib.import_module(f"seglab.cli.{name}")
         command = getattr(module, name)
+        if completing:
+            from seglab.cli.completion import attach
+
+            attach(name, command)
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:
@@ -92,6 +97,17 @@ def run(arguments: list[str]) -> object:
     except typer.exceptions.TyperException:
         _refuse_dashed(arguments)
         raise
+
+
+def _named(arguments: list[str], completing: bool) -> tuple[str, ...]:
+    """Return the subcommand that the command line names, or all if it names none."""
+    first = arguments[0] if arguments else ""
+    if completing:
+        from seglab.cli.completion import command_on_line, mend_line
+
+        mend_line()
+        first = command_on_line()
+    return (first,) if first in COMMANDS else COMMANDS
 
 
 def _refuse_empty(arguments: list[str]) -> None:
