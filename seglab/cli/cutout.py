@@ -19,6 +19,8 @@ from seglab.cli.options import (
     TtaOption,
 )
 from seglab.cli.photos import (
+    AllowEmptyOption,
+    AllowTruncatedOption,
     BatchSizeOption,
     DryRunOption,
     FailFastOption,
@@ -144,6 +146,8 @@ def cutout(
     keep_ext: KeepExtOption = False,
     fail_fast: FailFastOption = False,
     max_pixels: MaxPixelsOption = None,
+    allow_truncated: AllowTruncatedOption = False,
+    allow_empty: AllowEmptyOption = False,
     shard: ShardOption = None,
     dry_run: DryRunOption = False,
 ) -> int:
@@ -186,7 +190,8 @@ def cutout(
     task = task or (DEFAULT_CUTOUT_TASK if model is None else None)
     terms = make_terms(
         out, choice, json=json, batch_size=batch_size, skip_existing=skip_existing, overwrite=overwrite,
-        keep_ext=keep_ext, max_pixels=max_pixels, tile=tile, shard=shard, dry_run=dry_run, keep_exif=keep_exif,
+        keep_ext=keep_ext, max_pixels=max_pixels, tile=tile, shard=shard, dry_run=dry_run,
+        allow_truncated=allow_truncated, allow_empty=allow_empty, keep_exif=keep_exif,
     )  # fmt: skip
     run = prepare(photos, partial(choose_model, task, model, Manner(fidelity, bn, tta)), chosen, look, terms)
     return report(run, json=json, fail_fast=fail_fast)

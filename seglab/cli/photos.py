@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from seglab.inference.plan import Plan
 
 __all__ = [
+    "AllowEmptyOption",
+    "AllowTruncatedOption",
     "BatchSizeOption",
     "DryRunOption",
     "FailFastOption",
@@ -62,7 +64,13 @@ FailFastOption = Annotated[bool, typer.Option("--fail-fast", help="Stop at the f
 MaxPixelsOption = Annotated[
     int | None, typer.Option("--max-pixels", min=1, help="Refuse photos of more pixels.", show_default="178956970")
 ]
-
+AllowTruncatedOption = Annotated[
+    bool,
+    typer.Option("--allow-truncated", help="Take JPEGs and PNGs that are cut off as far as they go; each is named."),
+]
+AllowEmptyOption = Annotated[
+    bool, typer.Option("--allow-empty", help="No photos in a folder, pattern or list is no error: there is no work.")
+]
 TileOption = Annotated[
     str | None,
     typer.Option(
@@ -92,6 +100,8 @@ def make_terms(
     tile: str | None,
     shard: str | None,
     dry_run: bool,
+    allow_truncated: bool,
+    allow_empty: bool,
     keep_exif: bool = False,
 ) -> "Terms":
     """Read the options of this module.
@@ -109,7 +119,7 @@ def make_terms(
     return Terms(
         out=out, engine=engine, batch_size=batch_size, measure=json, keep_ext=keep_ext, skip_existing=skip_existing,
         overwrite=overwrite, max_pixels=max_pixels, tiling=parse_tiling(tile), keep_exif=keep_exif,
-        shard=choose_shard(shard), dry_run=dry_run,
+        shard=choose_shard(shard), dry_run=dry_run, allow_truncated=allow_truncated, allow_empty=allow_empty,
     )  # fmt: skip
 
 
@@ -220,6 +230,8 @@ class _Tally:
 
     def tell(self, plan: "Plan") -> None:
         """Say it all on stderr: good news first, failures last, where they are seen."""
+        if plan.passed_over:
+            note(f"passed over, as outputs of seglab lie there: {escape(_names(list(plan.passed_over)))}")
         skipped = f", {self.num_skipped} finished earlier" if self.num_skipped else ""
         if self.num_planned:
             note(f"{self.num_planned} {_photos(self.num_planned)} would be done{skipped}")
@@ -235,12 +247,15 @@ class _Tally:
             note(f"  {escape(failure.path)}: {escape(failure.reason)}")
 
     def _tell_done(self, plan: "Plan", skipped: str) -> None:
+        if not self.total:
+            return note("no photos: nothing to do")
         seconds = time.monotonic() - self._start_s
         num_done = self.num_seen - self.num_skipped - len(self.failures)
         where = f"{plan.out_dir}{os.sep}" if plan.out_dir is not None else _names(self._done)
         note(f"{num_done} {_photos(num_done)} in {seconds:.1f} s{skipped}" + (f": {escape(where)}" if where else ""))
         if plan.gathered and self.num_seen == self.total:
             note(f"all of them in {escape(_names(list(plan.gathered)))}")
+        return None
 
 
 def _tell_planned(outcome: "Outcome") -> None:

@@ -19,6 +19,8 @@ from seglab.cli.options import (
     TtaOption,
 )
 from seglab.cli.photos import (
+    AllowEmptyOption,
+    AllowTruncatedOption,
     BatchSizeOption,
     DryRunOption,
     FailFastOption,
@@ -93,6 +95,8 @@ def predict(
     keep_ext: KeepExtOption = False,
     fail_fast: FailFastOption = False,
     max_pixels: MaxPixelsOption = None,
+    allow_truncated: AllowTruncatedOption = False,
+    allow_empty: AllowEmptyOption = False,
     shard: ShardOption = None,
     dry_run: DryRunOption = False,
 ) -> int:
@@ -134,6 +138,7 @@ def predict(
     terms = make_terms(
         out, choice, json=json, batch_size=batch_size, skip_existing=skip_existing, overwrite=overwrite,
         keep_ext=keep_ext, max_pixels=max_pixels, tile=tile, shard=shard, dry_run=dry_run,
+        allow_truncated=allow_truncated, allow_empty=allow_empty,
     )  # fmt: skip
     selection = parse_selection(keep or (), drop or (), min_area, instances=instances)
     chosen = choose_device(device, with_torch=choice.may_use_torch)

@@ -31,6 +31,7 @@ from PIL import (
 )
 
 from seglab.data.kinds import foreign_reason, picture_kind
+from seglab.data.salvage import completed_jpeg, completed_png
 from seglab.errors import DataError
 
 __all__ = ["MAX_PIXELS", "ImageError", "MissingExtraError", "Picture", "open_picture", "read_file"]
@@ -91,6 +92,7 @@ class Picture:
         format: ``JPEG``, ``PNG``, ``WebP``, ``BMP``, ``TIFF``, ``GIF`` or ``HEIC``.
         pil: The picture as Pillow sees it, not loaded.
         orientation: EXIF orientation 1..8 that is still to be applied to the stored pixels.
+        salvage: Whether a JPEG or PNG that is cut off is decoded as far as it goes.
         notes: What a person should know, in words; grows while decoding.
     """
 
@@ -98,6 +100,7 @@ class Picture:
         self.data = data
         self.format = format_name
         self.pil = pil
+        self.salvage = False
         self.notes: list[str] = []
         self.orientation = self._orientation()
 
@@ -141,12 +144,13 @@ class Picture:
         if self.format == "PNG":
             _pixel_chunks(self.data)
         elif self.format == "JPEG" and _lacks_end("JPEG", self.data):
-            self.pil = _open("JPEG", io.BytesIO(complete_jpeg(self.data)))
-            self.notes.append("JPEG without an end marker")
+            self._end_jpeg()
         try:
             self.pil.load()
         except Exception as error:
-            raise self._broken(error) from error
+            if not (self.salvage and self.format == "PNG" and _pixel_chunks(self.data) is None):
+                raise self._broken(error) from error
+            self._salvage(completed_png(self.data)).load()
         return self.pil
 
     def decode_fast(self, flags: int, reduce: int = 1) -> Array | None:
@@ -204,6 +208,22 @@ class Picture:
             self.pil.info["exif"] = b"Exif\0\0" + self.data[place + 4 : place + 4 + size]
         return Image.Image.getexif(self.pil)
 
+    def _end_jpeg(self) -> None:
+        try:
+            self.pil = _open("JPEG", io.BytesIO(complete_jpeg(self.data)))
+            self.notes.append("JPEG without an end marker")
+        except ImageError:
+            if not self.salvage:
+                raise
+            self._salvage(completed_jpeg(self.data))
+
+    def _salvage(self, completed: bytes | None) -> Image.Image:
+        if completed is None:
+            raise ImageError(f"truncated {self.format}")
+        self.pil = _open(self.format, io.BytesIO(completed))
+        self.notes.append(f"truncated {self.format}: the missing part is filled in")
+        return self.pil
+
     def _broken(self, error: Exception) -> ImageError:
         if isinstance(error, Image.DecompressionBombError):
             return ImageError("is larger than Pillow decodes")
@@ -260,6 +280,8 @@ def open_picture(data: bytes, *, max_pixels: int | None = MAX_PIXELS) -> Picture
     except Exception as error:
         if format_name == "BMP":  # two letters are weak evidence
             raise ImageError(foreign_reason(data[:_HEAD])) from error
+        if reason := _odd_tiff(data) if format_name == "TIFF" else "":
+            raise ImageError(reason) from error
         cut = _lacks_end(format_name, data) or isinstance(error, EOFError) or "truncated" in str(error).lower()
         raise ImageError(f"truncated {format_name}" if cut else f"corrupt {format_name}") from error
     num_pixels = pil.width * pil.height
@@ -313,6 +335,22 @@ def _scans_cover(data: bytes) -> bool:
 
 def _open(format_name: str, stream: BinaryIO) -> Image.Image:
     return _PLUGINS[format_name](stream)
+
+
+def _odd_tiff(data: bytes) -> str:
+    """Return which samples a TIFF has that Pillow does not read; nothing if they are none of the known kinds."""
+    try:
+        fields = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
+        stream = io.BytesIO(data)
+        stream.seek(fields.next)
+        fields.load(stream)
+        kind, bits = max(fields.get(339, (1,))), max(fields.get(258, (1,)))
+    except Exception:  # noqa: BLE001 - the parser raises anything on a broken file
+        return ""
+    if kind == 3:
+        return "float TIFF is not supported"
+    what = {2: "signed ", 5: "complex ", 6: "complex "}.get(kind, "")
+    return f"{bits}-bit {what}TIFF is not supported" if what or bits > 16 else ""
 
 
 def _open_heic(stream: BinaryIO) -> Image.Image:

@@ -53,21 +53,22 @@ def encode_png(
     chunks = []
     if icc:
         chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(icc)))
-    if dpi:
-        x, y = (round(value / 0.0254) for value in dpi)
-        chunks.append((b"pHYs", struct.pack(">IIB", x, y, 1)))
-    if exif:
-        chunks.append((b"eXIf", exif.removeprefix(_EXIF_MARK)))
-    return _with_chunks(_encode(".png", pixels, _SMALL if small else ()), chunks)
+    return _with_chunks(_encode(".png", pixels, _SMALL if small else ()), [*chunks, *_about(dpi, exif)])
 
 
-def encode_labels(labels: Pixels) -> bytes:
+def encode_labels(labels: Pixels, *, dpi: tuple[float, float] | None = None, exif: bytes | None = None) -> bytes:
     """Encode HW uint8 class ids as an 8-bit grey PNG.
 
     Large even areas and few values: without the filters that photos like, such a file is a third smaller, and sooner
     written.
+
+    Args:
+        labels: What to encode.
+        dpi: Horizontal and vertical dots an inch.
+        exif: EXIF block to embed.
     """
-    return _encode(".png", labels, [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE])
+    png = _encode(".png", labels, [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE])
+    return _with_chunks(png, _about(dpi, exif))
 
 
 def encode_ids16(ids: npt.NDArray[np.uint16]) -> bytes:
@@ -152,6 +153,17 @@ def _encode(suffix: str, pixels: Pixels | npt.NDArray[np.uint16], parameters: Se
     if not done:
         raise DataError(f"cannot hold {pixels.shape[1]} x {pixels.shape[0]} pixels in a {suffix[1:].upper()} file")
     return encoded.tobytes()
+
+
+def _about(dpi: tuple[float, float] | None, exif: bytes | None) -> list[tuple[bytes, bytes]]:
+    """Return the chunks of a PNG that say how large it is on paper and where it comes from."""
+    chunks = []
+    if dpi:
+        x, y = (round(value / 0.0254) for value in dpi)
+        chunks.append((b"pHYs", struct.pack(">IIB", x, y, 1)))
+    if exif:
+        chunks.append((b"eXIf", exif.removeprefix(_EXIF_MARK)))
+    return chunks
 
 
 def _with_chunks(png: bytes, chunks: Sequence[tuple[bytes, bytes]]) -> bytes:

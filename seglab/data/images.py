@@ -54,6 +54,8 @@ __all__ = [
 Pixels = npt.NDArray[np.uint8]
 Array = TypeVar("Array", npt.NDArray[np.uint8], npt.NDArray[np.float32])
 
+LARGE_PIXELS: Final = MAX_PIXELS // 2
+"""Larger photos are decoded, and that is noted: they take gigabytes of memory."""
 REDUCE_MARGIN: Final = 1.25
 """How much larger than wanted a JPEG that is decoded to a part of its size still is, at least."""
 
@@ -95,6 +97,7 @@ def read_photo(
     max_pixels: int = MAX_PIXELS,
     wanted_hw: tuple[int, int] | None = None,
     keep_exif: bool = False,
+    allow_truncated: bool = False,
 ) -> Photo:
     """Decode a photo of any supported kind to 8-bit RGB.
 
@@ -107,14 +110,18 @@ def read_photo(
         wanted_hw: The size that the photo will be shrunk to. A JPEG of twice that and more is decoded to a half, a
             quarter or an eighth of its sides, as long as that is larger than wanted.
         keep_exif: Whether to keep the EXIF block, place and all.
+        allow_truncated: Whether to decode a JPEG or PNG that is cut off as far as it goes, with a note.
 
     Raises:
         ImageError: With the reason in a few words.
     """
     picture = source if isinstance(source, Picture) else _open(source, max_pixels)
+    picture.salvage = allow_truncated
     image = _fast_rgb(picture, wanted_hw)
     if image is None:
         image = _to_rgb(picture)
+    if image.shape[0] * image.shape[1] > LARGE_PIXELS:
+        picture.notes.append(f"very large, over {LARGE_PIXELS / 1e6:.0f} MP")
     exif = picture.upright_exif() if keep_exif else None
     return Photo(_turned(image, picture.orientation), _rgb_profile(picture), _dpi(picture), exif, tuple(picture.notes))
 

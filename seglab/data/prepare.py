@@ -14,6 +14,7 @@ from seglab.allocator import keep_freed_memory
 from seglab.config import FitMode, Preprocess
 from seglab.data.conversion import Converter
 from seglab.data.duplicates import ACROSS_SPLITS
+from seglab.data.fetching.sniffing import ARCHIVES, sniff_file
 from seglab.data.manifest import Dataset, finished_dataset
 from seglab.data.naming import SPLITS, advise_shares, assign_splits
 from seglab.data.planning import DEFAULT_SHARE, Job, Plan, make_plan
@@ -158,8 +159,7 @@ def _check_arguments(
 ) -> None:
     if not raw_dir.is_dir():
         if raw_dir.is_file():
-            hint = f"unpack it first, such as with `{_unpacking(raw_dir)}`, and pass the folder"
-            raise DataError(f"`{raw_dir}` is a file, not a folder of photos and masks", hint)
+            raise DataError(f"`{raw_dir}` is a file, not a folder of photos and masks", _instead_of(raw_dir))
         near = difflib.get_close_matches(raw_dir.name, [path.name for path in raw_dir.parent.glob("*/")], n=1)
         hint = f"did you mean `{raw_dir.parent / near[0]}`?" if near else "pass the folder that holds photos and masks"
         raise DataError(f"there is no folder `{raw_dir}`", hint)
@@ -180,12 +180,14 @@ def _check_arguments(
     assign_splits((), *shares)
 
 
-def _unpacking(path: Path) -> str:
-    """Return a command that unpacks an archive."""
+def _instead_of(path: Path) -> str:
+    """Say what to pass instead of a file: the folder that it becomes when it is unpacked, or the one that it is in."""
+    kind = sniff_file(path)
+    if kind not in (*ARCHIVES, "rar"):
+        return "pass the folder that holds photos and masks"
     quoted = shlex.quote(str(path))
-    if path.suffix.lower() == ".zip":
-        return f"unzip {quoted} -d {shlex.quote(path.stem)}"
-    return f"7z x {quoted}" if path.suffix.lower() == ".7z" else f"tar -xf {quoted}"
+    command = {"zip": f"unzip {quoted} -d {shlex.quote(path.stem)}", "7z": f"7z x {quoted}", "rar": f"7z x {quoted}"}
+    return f"unpack it first, such as with `{command.get(kind, f'tar -xf {quoted}')}`, and pass the folder"
 
 
 def _convert_all(converter: Converter, plan: Plan, steps: Iterable[None], bar: Progress | None) -> list[Job]:

@@ -110,7 +110,7 @@ def encode(photo: Photo, alpha: Uint8, look: Look, suffix: str) -> bytes:
     """
     picture = render(photo, alpha, look, suffix)
     if look.mask_only:
-        return encode_labels(picture)
+        return encode_labels(picture, dpi=photo.dpi, exif=photo.exif)
     return encode_picture(suffix, picture, icc=photo.icc, dpi=photo.dpi, exif=photo.exif, small=look.small)
 
 

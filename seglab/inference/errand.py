@@ -47,6 +47,10 @@ class Terms:
     """Whether large photos are cut."""
     keep_exif: bool = False
     """Whether photos keep their EXIF block, for outputs that can hold one."""
+    allow_truncated: bool = False
+    """Whether photos that are cut off are decoded as far as they go. Outputs of whole ones do not depend on it."""
+    allow_empty: bool = False
+    """Whether it is fine if there are no photos."""
     shard: Shard = WHOLE
     """Which part of the photos to work on."""
     dry_run: bool = False
@@ -96,8 +100,9 @@ class Errand:
             DataError: If there is nothing to do, or no such model.
         """
         plan = make_plan(
-            photos, layout, out=terms.out, keep_ext=terms.keep_ext, overwrite=terms.overwrite, shard=terms.shard
-        )
+            photos, layout, out=terms.out, keep_ext=terms.keep_ext, overwrite=terms.overwrite, shard=terms.shard,
+            allow_empty=terms.allow_empty,
+        )  # fmt: skip
         found = model if isinstance(model, Model) else model()
         return cls(plan, found, {**found.identity, **settings, **terms.settings}, terms)
 
@@ -148,9 +153,11 @@ class Errand:
                 ready(plan.out_dir)
             outcomes = run(
                 plan, predictor, finish, ledger, max_pixels=terms.max_pixels, tiling=terms.tiling,
-                keep_exif=terms.keep_exif,
+                keep_exif=terms.keep_exif, allow_truncated=terms.allow_truncated,
             )  # fmt: skip
         if gathering is not None:
+            if not plan.jobs:
+                ledger.open()
             gathering.open(None if terms.shard == WHOLE else {input_key(job) for job in self.plan.jobs})
             outcomes = _gathering(outcomes, gathering)
         return Run(plan, predictor, outcomes)

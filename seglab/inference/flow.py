@@ -122,6 +122,7 @@ def run(
     max_pixels: int | None = None,
     tiling: Tiling = WHOLE_PHOTOS,
     keep_exif: bool = False,
+    allow_truncated: bool = False,
     workers: int | None = None,
 ) -> Generator[Outcome, None, None]:
     """Do a plan, yielding what became of each input, in order, as soon as it is known.
@@ -134,6 +135,7 @@ def run(
         max_pixels: Larger photos fail before they are decoded; :data:`MAX_PIXELS` by default.
         tiling: Whether large photos are cut.
         keep_exif: Whether photos keep their EXIF block.
+        allow_truncated: Whether photos that are cut off are decoded as far as they go.
         workers: Threads for each end of the road; chosen by the number of CPUs by default. Without a number, an engine
             that expects several callers gets as many, each with photos of its own.
 
@@ -142,7 +144,7 @@ def run(
     """
     if len(plan.jobs) > 1:
         keep_freed_memory(blocks=KEPT_BYTES)
-    reading = _Reading(predictor, max_pixels or MAX_PIXELS, tiling, keep_exif)
+    reading = _Reading(predictor, max_pixels or MAX_PIXELS, tiling, keep_exif, allow_truncated)
     if workers is None and num_callers(predictor.engine) > 1:
         yield from _end_to_end(plan, reading, finish, ledger)
         return
@@ -158,6 +160,7 @@ class _Reading:
     max_pixels: int
     tiling: Tiling
     keep_exif: bool
+    allow_truncated: bool
 
 
 def _end_to_end(plan: Plan, how: _Reading, finish: Finish, ledger: Ledger) -> Iterator[Outcome]:
@@ -182,10 +185,13 @@ def _read(item: Job | Skipped | Failure, how: _Reading) -> _Read | Skipped | Fai
     start_s = time.perf_counter()
     try:
         photo_stamp = stamp(item.source)
-        photo = read_photo(item.source, max_pixels=how.max_pixels, keep_exif=how.keep_exif)
+        photo = read_photo(
+            item.source, max_pixels=how.max_pixels, keep_exif=how.keep_exif, allow_truncated=how.allow_truncated
+        )
         fitted = how.tiling.fit(photo.image, how.predictor)
     except ImageError as error:
-        return Failure(item.path, error.message, isinstance(error, MissingExtraError))
+        reason = f"{error.message} ({error.hint})" if error.hint else error.message
+        return Failure(item.path, reason, isinstance(error, MissingExtraError))
     except MemoryError:
         return Failure(item.path, "too large for the memory")
     except OSError as error:

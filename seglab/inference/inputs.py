@@ -48,7 +48,13 @@ class Failure:
     """Whether an extra of seglab would have helped that is not installed."""
 
 
-def find_sources(arguments: Sequence[str | Path], *, exclude_dir: Path | None = None) -> list[Source | Failure]:
+def find_sources(
+    arguments: Sequence[str | Path],
+    *,
+    exclude_dir: Path | None = None,
+    allow_empty: bool = False,
+    passed_over: list[Path] | None = None,
+) -> list[Source | Failure]:
     """Find the photos that arguments name, in order, each once.
 
     A string may be a file, a folder, a pattern (``photos/**/*.jpg``), ``@LIST`` (a text file with a path a line) or
@@ -64,22 +70,26 @@ def find_sources(arguments: Sequence[str | Path], *, exclude_dir: Path | None = 
     Args:
         arguments: What the user wrote.
         exclude_dir: The output folder, which is not searched.
+        allow_empty: Whether it is fine if nothing at all is found.
+        passed_over: Takes the folders of outputs of other runs that were passed over.
 
     Raises:
         DataError: If an argument names nothing, or nothing at all is found.
-        UsageError: If there are no arguments.
+        UsageError: If there are no arguments, or one is an address.
     """
     if not arguments:
         raise UsageError("no photos are named", "name files, folders, patterns in quotes, or `@LIST`")
-    search = _Search(exclude_dir)
+    search = _Search(exclude_dir, allow_empty)
     unique: dict[Path, Source | Failure] = {}
     for argument in arguments:
         for found in search.argument(argument):
             in_memory = isinstance(found, Source) and found.data is not None
             unique.setdefault(STANDARD if in_memory else _absolute(found.path), found)
-    if not unique:
+    if not unique and not allow_empty:
         names = ", ".join(f"`{argument}`" for argument in arguments)
-        raise DataError(f"no images in {names}", f"photos end in {' '.join(sorted(search.suffixes))}")
+        raise DataError(f"no images in {names}", search.why_empty())
+    if passed_over is not None:
+        passed_over += search.passed_over
     return list(unique.values())
 
 
@@ -89,12 +99,20 @@ def only_files(arguments: Sequence[str | Path]) -> bool:
 
 
 class _Search:
-    def __init__(self, exclude_dir: Path | None) -> None:
+    def __init__(self, exclude_dir: Path | None, allow_empty: bool) -> None:
         from seglab.data.images import IMAGE_SUFFIXES
 
         self.suffixes = IMAGE_SUFFIXES
+        self.passed_over: list[Path] = []
+        self._allow_empty = allow_empty
         self._stdin = b""
         self.excluded = _identity(exclude_dir) if exclude_dir is not None and exclude_dir.is_dir() else None
+
+    def why_empty(self) -> str:
+        """Say what may be the matter where nothing was found."""
+        if self.passed_over:
+            return f"`{self.passed_over[0]}` holds outputs of seglab and was passed over; it is searched if it is named"
+        return f"photos end in {' '.join(sorted(self.suffixes))}; `--allow-empty` takes none for done"
 
     def argument(self, argument: str | Path) -> Iterator[Source | Failure]:
         path = Path(argument)
@@ -105,8 +123,10 @@ class _Search:
             yield from self.path(path, Path(path.name))
         elif isinstance(argument, str) and argument.startswith("@"):
             yield from self.listed(Path(argument[1:]))
-        elif isinstance(argument, str) and glob.has_magic(argument):
+        elif isinstance(argument, str) and glob.has_magic(argument) and "://" not in argument:
             yield from self.pattern(argument)
+        elif isinstance(argument, str) and "://" in argument:
+            raise UsageError(f"`{argument}` is an address, and photos are read from this disk", "download it first")
         else:
             raise _missing(path)
 
@@ -122,9 +142,9 @@ class _Search:
         try:
             text = os.fsdecode(list_path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
         except FileNotFoundError:
-            raise _missing(list_path) from None
+            raise DataError(f"the list `@{list_path}` does not exist", _nearest_hint(list_path, "@")) from None
         except OSError as error:
-            raise DataError(f"cannot read the list `{list_path}`: {error.strerror}") from error
+            raise DataError(f"cannot read the list `@{list_path}`: {(error.strerror or str(error)).lower()}") from error
         for line in filter(None, (line.removesuffix("\r") for line in text.split("\n"))):
             path = Path(line)
             if os.path.lexists(path):
@@ -137,7 +157,7 @@ class _Search:
         """Yield the files that match; a folder that matches is searched unless the pattern is recursive itself."""
         base = _fixed_part(pattern)
         matches = sorted(Path(match) for match in glob.iglob(pattern, recursive=True))  # noqa: PTH207 - `Path.glob` finds hidden files
-        if not matches:
+        if not matches and not self._allow_empty:
             raise DataError(f"nothing matches the pattern `{pattern}`", _nearest_hint(base))
         for path in matches:
             place = Path(os.path.relpath(path, base))
@@ -186,7 +206,12 @@ class _Search:
             found.append((place, Failure(path, reason) if reason else Source(path, place)))
 
     def _passed_over(self, path: Path, identity: tuple[int, int]) -> bool:
-        return identity == self.excluded or (path / LEDGER_NAME).exists()
+        if identity == self.excluded:
+            return True
+        if not (path / LEDGER_NAME).exists():
+            return False
+        self.passed_over.append(path)
+        return True
 
 
 def _read_stdin() -> bytes:
@@ -248,8 +273,8 @@ def _missing(path: Path) -> DataError:
     return DataError(f"`{path}` does not exist", _nearest_hint(path))
 
 
-def _nearest_hint(path: Path) -> str:
-    """Suggest the existing name nearest to the first part of a path that does not exist."""
+def _nearest_hint(path: Path, mark: str = "") -> str:
+    """Suggest the existing name nearest to the first part of a path that does not exist, with a mark before it."""
     for folder, part in _steps(path):
         if (folder / part).exists():
             continue
@@ -258,7 +283,7 @@ def _nearest_hint(path: Path) -> str:
         except OSError:
             return ""
         near = _nearest(part, names)
-        return f"did you mean `{folder / near}`?" if near else f"`{folder}` has no such entry"
+        return f"did you mean `{mark}{folder / near}`?" if near else f"`{folder}` has no such entry"
     return ""
 
 

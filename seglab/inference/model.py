@@ -1,6 +1,7 @@
 """Which model answers: the one that was named, or the one that comes with seglab for a task."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,11 @@ class Model:
             opened = Views(opened, config.task, self.manner.tta)
         alone = road.alone or choice.bn == "batch"
         about = self.manner.describe(config)
-        return Predictor(opened, config, batch_size=1 if alone else batch_size, road=road, about=about)
+        model = replace(self, path=self.path.absolute())
+        reopen = partial(Model.open, model, device, engine=engine, batch_size=batch_size)
+        return Predictor(
+            opened, config, batch_size=1 if alone else batch_size, road=road, about=about, reopen=reopen
+        )  # fmt: skip
 
 
 def choose_model(task: str | None, model: str | None, manner: Manner | None = None) -> Model:

@@ -82,6 +82,8 @@ class Plan:
     """Files in it that take the answers to all photos."""
     companions: tuple[Path, ...] = ()
     """Files in it that say what outputs mean."""
+    passed_over: tuple[Path, ...] = ()
+    """Folders of other outputs that were not searched for photos."""
 
     @property
     def jobs(self) -> list[Job]:
@@ -109,6 +111,7 @@ def make_plan(
     keep_ext: bool = False,
     overwrite: bool = False,
     shard: Shard = WHOLE,
+    allow_empty: bool = False,
 ) -> Plan:
     """Find the photos and decide where everything goes; writes nothing, and reads nothing but standard input.
 
@@ -122,6 +125,7 @@ def make_plan(
         keep_ext: Whether ``a.jpg`` becomes ``a.jpg.png`` rather than ``a.png``.
         overwrite: Whether files that are not this command's own may be replaced.
         shard: Which part of the photos to keep, once all names are decided.
+        allow_empty: Whether folders, patterns and lists may hold no photo.
 
     Raises:
         DataError: If there is nothing to work on.
@@ -135,7 +139,7 @@ def make_plan(
     elif out is None and layout.beside and only_files(arguments):
         plan = _beside(arguments, layout)
     else:
-        plan = _in_folder(arguments, layout, out or layout.default_dir, keep_ext, shard)
+        plan = _in_folder(arguments, layout, out or layout.default_dir, keep_ext, shard, allow_empty)
     _refuse_clashes(plan)
     if plan.out_dir is not None and not overwrite:
         _refuse_foreign(plan, plan.out_dir)
@@ -203,18 +207,22 @@ def _beside(arguments: Sequence[str | Path], layout: Layout) -> Plan:
     return Plan(layout.command, items, None)
 
 
-def _in_folder(arguments: Sequence[str | Path], layout: Layout, out_dir: Path, keep_ext: bool, shard: Shard) -> Plan:
+def _in_folder(
+    arguments: Sequence[str | Path], layout: Layout, out_dir: Path, keep_ext: bool, shard: Shard, allow_empty: bool
+) -> Plan:
     for argument in arguments:
         if out_dir.is_dir() and Path(argument).is_dir() and out_dir.samefile(argument):
             raise UsageError(f"`{out_dir}` is both the input and the output folder", "name another folder with `-o`")
     items: list[Job | Failure] = []
-    for item in find_sources(arguments, exclude_dir=out_dir):
+    passed_over: list[Path] = []
+    for item in find_sources(arguments, exclude_dir=out_dir, allow_empty=allow_empty, passed_over=passed_over):
         if isinstance(item, Source):
             items.append(_named(item, layout, out_dir, keep_ext))
         else:
             items.append(item)
     gathered = tuple(out_dir / part_name(name, shard) for name in layout.gathered)
-    return Plan(layout.command, tuple(items), out_dir, gathered, tuple(out_dir / name for name in layout.companions))
+    companions = tuple(out_dir / name for name in layout.companions)
+    return Plan(layout.command, tuple(items), out_dir, gathered, companions, tuple(passed_over))
 
 
 def part_name(name: str, shard: Shard) -> str:

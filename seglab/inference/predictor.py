@@ -3,7 +3,7 @@
 Shapes: B batch, K classes, H W model grid, h w photo.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -43,12 +43,15 @@ class Predictor:
     batch, un-fit each photo. :meth:`logits`, :meth:`labels` and :meth:`alpha` do all of it for photos at hand, and give
     exactly the same. Photos of any sizes may share a batch, and each is answered as if it were alone.
 
+    Pickled and sent to another process, it opens the same files there, which must not have changed.
+
     Args:
         engine: Turns a batch of pixels into logits.
         config: What the weights were trained for.
         batch_size: The most photos that go through the engine at once.
         road: How photos come to the grid and answers back.
         about: What the user should know of the model, in a line.
+        reopen: Opens the same model anew, which pickling needs; itself to be pickled.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Predictor:
         batch_size: int = 1,
         road: Road = SEGLAB,
         about: str = "",
+        reopen: "Callable[[], Predictor] | None" = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}, must be at least 1")
@@ -67,7 +71,13 @@ class Predictor:
         self.batch_size = batch_size
         self.road = road
         self.about = about
+        self._reopen = reopen
         self._tiling: Tiling | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._reopen is None:
+            raise UsageError("only a predictor that was opened from files can be pickled", "`seglab.load` opens such")
+        return _reopened, (self._reopen, self.config.save_id, self._tiling)
 
     def __call__(self, image: "ImageLike") -> "Result":
         """Answer one photo.
@@ -129,7 +139,9 @@ class Predictor:
 
         if tiling != WHOLE_PHOTOS and self.road is not SEGLAB:
             raise UsageError("`--tile` cuts photos, which the code of no original does", "leave out one of the two")
-        same = Predictor(self.engine, self.config, batch_size=self.batch_size, road=self.road, about=self.about)
+        same = Predictor(
+            self.engine, self.config, batch_size=self.batch_size, road=self.road, about=self.about, reopen=self._reopen
+        )
         same._tiling = tiling
         return same
 
@@ -193,6 +205,18 @@ class Predictor:
             logits_BKHW = self.run(np.stack([pixels for pixels, _ in fitted]))
             for logits_KHW, (_, placement) in zip(logits_BKHW, fitted, strict=True):
                 yield logits_KHW, placement
+
+
+def _reopened(reopen: Callable[[], Predictor], save_id: str, tiling: "Tiling | None") -> Predictor:
+    """Return what a pickled predictor was.
+
+    Raises:
+        DataError: If the files are gone, or have other weights now.
+    """
+    predictor = reopen()
+    if predictor.config.save_id != save_id:
+        raise DataError("the model of a pickled predictor was replaced by another since", "pickle it again")
+    return predictor if tiling is None else predictor.with_tiling(tiling)
 
 
 def _check(logits_BKHW: NDArray[Any], num_photos: int, task: Task) -> None:

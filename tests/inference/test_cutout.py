@@ -128,6 +128,10 @@ def test_the_alpha_alone(shell, save, subject) -> None:
     shell("cutout", "a.png", "--mask-only", "-o", "m.png")
     shell("cutout", "a.png", "-o", "c.png")
     assert kind("m.png")[0] == "L"
+    save(Path("dots.jpg"), subject, format="JPEG", dpi=(300, 150), exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0")
+    shell("cutout", "dots.jpg", "--mask-only", "-o", "dots.png")
+    with Image.open("dots.png") as stored:
+        assert [round(value) for value in stored.info["dpi"]] == [300, 150], "it lies on its photo on paper, too"
     np.testing.assert_array_equal(read("m.png"), read("c.png")[..., 3])
 
 

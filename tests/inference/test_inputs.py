@@ -81,7 +81,7 @@ def test_lists(here: Path) -> None:
     assert places("@list.txt") == [
         "a.jpg", "p/b.jpg", "e.jpg", "gone.jpg: does not exist", "c.jpg", "d.png", "[no pattern]*.jpg: does not exist",
     ]  # fmt: skip
-    with pytest.raises(DataError, match=r"`lost.txt` does not exist"):
+    with pytest.raises(DataError, match=r"the list `@lost.txt` does not exist"):
         places("@lost.txt")
 
 

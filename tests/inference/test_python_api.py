@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -335,3 +336,37 @@ def test_the_example_runs_as_it_is_written(graph: Path) -> None:
             stored.load()
     with Image.open(graph.parent / "portrait.webp") as stored:
         assert (stored.size, stored.mode) == ((256, 256), "RGBA")
+
+
+@pytest.mark.parametrize("tile", [None, 32])
+def test_a_predictor_goes_to_other_processes(graph: Path, tile: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is opened anew there, from the same files, wherever the process is."""
+    monkeypatch.chdir(graph.parent)
+    predictor = seglab.load(graph.name, device="cpu", batch_size=2, tta="flip", tile=tile)
+    data = pickle.dumps(predictor)
+    assert len(data) < 10_000, "the weights stay where they are"
+    monkeypatch.chdir("/")
+    again = pickle.loads(data)
+    assert (again.batch_size, again.tiling, again.engine.name) == (2, predictor.tiling, predictor.engine.name)
+    image = noise_like(70, 100)
+    np.testing.assert_array_equal(again(image).labels, predictor(image).labels)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(again))(image).labels, predictor(image).labels)
+
+
+def test_a_predictor_that_cannot_be_pickled_says_why(predictor: Predictor, graph: Path) -> None:
+    with pytest.raises(UsageError, match="only a predictor that was opened from files can be pickled") as caught:
+        pickle.dumps(predictor)
+    assert "seglab.load" in caught.value.hint
+    data = pickle.dumps(seglab.load(graph, device="cpu"))
+    from tests.inference.test_real_model import write_graph
+
+    write_graph(graph, TASKS["person"], save_id="another")
+    with pytest.raises(DataError, match="replaced by another since"):
+        pickle.loads(data)
+    graph.unlink()
+    with pytest.raises(DataError, match=r"person\.onnx"):
+        pickle.loads(data)
+
+
+def noise_like(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)

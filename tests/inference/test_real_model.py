@@ -19,7 +19,7 @@ from seglab.tasks import TASKS, Task
 Program = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def write_graph(path: Path, task: Task, size: int = 32) -> None:
+def write_graph(path: Path, task: Task, size: int = 32, save_id: str = "test") -> None:
     """Write a graph whose logit of a class is 2 c x - c c, so that the class of the nearest colour c wins."""
     colours = np.array(task.palette, np.float32) / 255
     weight = (24 * colours)[..., None, None]
@@ -37,7 +37,7 @@ def write_graph(path: Path, task: Task, size: int = 32) -> None:
         task=task,
         model="unet",
         preprocess=Preprocess(size_hw=(size, size), mean=(0, 0, 0), std=(1, 1, 1)),
-        save_id="test",
+        save_id=save_id,
     )
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, json.dumps(config.to_dict())
