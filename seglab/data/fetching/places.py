@@ -1,11 +1,13 @@
 """Where fetched things lie, and how they are found again."""
 
+import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Final
 
-from seglab.data.fetching.registry import Row
+from seglab.data.fetching.registry import Row, load_registry
 
 __all__ = [
     "OFFLINE_VARIABLE",
@@ -13,6 +15,7 @@ __all__ = [
     "cache_dir",
     "data_path",
     "default_dir",
+    "fetch_again",
     "fetched_checkpoint",
     "fetched_path",
     "is_offline",
@@ -57,6 +60,25 @@ def fetched_path(folder: Path) -> Path | None:
     if not (folder / SOURCE_NAME).is_file() or all(path.name == SOURCE_NAME for path in folder.iterdir()):
         return None
     return data_path(folder)
+
+
+def fetch_again(path: Path) -> str:
+    """Return the command that brings a file anew; empty if it does not lie where ``seglab fetch`` left it.
+
+    Args:
+        path: Any file.
+    """
+    folder = next((folder for folder in path.absolute().parents if (folder / SOURCE_NAME).is_file()), None)
+    try:
+        name = str(json.loads((folder / SOURCE_NAME).read_bytes())["name"]) if folder is not None else ""
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    if folder is None or not name or name.startswith("-"):
+        return ""
+    row = load_registry().get(name)
+    own = "" if row is not None else " --registry FILE.toml"
+    at_home = folder.parent.parent == cache_dir().absolute() and folder.name == name
+    return f"seglab fetch {shlex.quote(name)} --force{own}" + ("" if at_home else f" --out {shlex.quote(str(folder))}")
 
 
 def data_path(folder: Path) -> Path:
