@@ -1,3 +1,3 @@
 """The version, in a file that a build can read without importing anything."""
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
