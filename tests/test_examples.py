@@ -1,30 +1,42 @@
 """Every example runs as it is written."""
 
+import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from seglab.files import lock
+from seglab.tasks import TASKS
+from tests.inference.test_real_model import write_graph
 
 EXAMPLES_DIR = Path(__file__).parents[1] / "examples"
 SCRIPTS = sorted(path.relative_to(EXAMPLES_DIR).as_posix() for path in EXAMPLES_DIR.rglob("*.s[hb]*"))
+PROGRAMS = sorted(path.name for path in EXAMPLES_DIR.glob("*.py"))
 RESULTS = {
     "ci_smoke.sh": ("smoke/scores.json", "smoke/photos.jsonl"),
     "own_task/run.sh": ("outfit/run/config.json",),
     "torchrun.sh": ("several/run/model.onnx", "several/scores.json"),
 }
 """What each example that needs no arguments leaves behind."""
-OTHERS = ("cron_retrain.sh", "slurm.sbatch")
+OTHERS = ("cron_retrain.sh", "pipeline.sh", "slurm.sbatch")
 """Those that have a test of their own; an example that is in neither fails the test below."""
+ELSEWHERE = {"python_api.py": "tests/inference/test_python_api.py"}
+"""Programs that are run in another room."""
 
 
 def test_every_example_is_run() -> None:
     assert sorted((*RESULTS, *OTHERS)) == SCRIPTS
+    assert sorted((*ELSEWHERE, "transposed_convolution.py")) == PROGRAMS
+    assert all(name in (EXAMPLES_DIR.parent / path).read_text() for name, path in ELSEWHERE.items())
 
 
 @pytest.fixture
@@ -95,6 +107,80 @@ def test_retraining_serves_the_first_model_and_then_only_better_ones(call, peopl
     barred = call("cron_retrain.sh", *night[:4], "0.999", *TINY)
     assert barred.returncode == 1
     assert "--fail-under asks for 0.999" in barred.stderr
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A model that sees colours, and photos with somebody in them, with nobody, and that are none."""
+    write_graph(tmp_path / "model.onnx", TASKS["person"])
+    (tmp_path / "photos").mkdir()
+    for name, share in {"somebody": 0.5, "nobody": 0.0, "a few pixels": 0.01}.items():
+        photo = np.zeros((60, 100, 3), np.uint8)
+        photo[:, : int(100 * share)] = TASKS["person"].palette[1]
+        Image.fromarray(photo).save(tmp_path / "photos" / f"{name}.png")
+    (tmp_path / "photos" / "broken.jpg").write_text("no photo")
+    return tmp_path / "photos"
+
+
+@pytest.mark.slow
+def test_the_pipeline_cuts_out_who_is_there_and_goes_on_with_what_is_new(call, photos, tmp_path):
+    line = ("model.onnx", "photos", "out")
+    first = call("pipeline.sh", *line)
+    assert first.returncode == 1, first.stderr  # one photo is broken
+    assert "1 of 4 photos are new and show somebody" in first.stderr
+    assert [path.name for path in (tmp_path / "out" / "cutouts").rglob("*.png")] == ["somebody.png"]
+    with Image.open(tmp_path / "out" / "thumbnail.jpg") as thumbnail:
+        assert thumbnail.size == (128, 128)
+    assert len(json.loads((tmp_path / "out" / "coco" / "annotations.json").read_text())["images"]) == 3
+
+    (photos / "broken.jpg").unlink()
+    shutil.copy(photos / "somebody.png", photos / "two words.png")
+    again = call("pipeline.sh", *line)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "out" / "somebody.txt").read_text() == "photos/two words.png\n"
+    cutouts = sorted(path.name for path in (tmp_path / "out" / "cutouts").rglob("*.png"))
+    assert cutouts == ["somebody.png", "two words.png"]
+    assert call("pipeline.sh", "nowhere", *line[1:]).returncode == 3
+
+
+@pytest.fixture(scope="module")
+def transposed():
+    """The example as a module."""
+    path = EXAMPLES_DIR / "transposed_convolution.py"
+    spec = importlib.util.spec_from_file_location("transposed_convolution", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules["transposed_convolution"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["transposed_convolution"]
+
+
+def test_the_transposed_convolution_by_hand_is_that_of_torch(transposed, capsys):
+    assert transposed.main() == 0
+    printed = capsys.readouterr().out
+    assert len(re.findall(r"5x7 .* \d\.\de-1[4-7]$", printed, re.MULTILINE)) == len(transposed.CASES)
+    assert "[[   1   10    2   20]\n [ 100 1000  200 2000]" in printed
+    assert "[[4 2 4 2 4]\n [2 1 2 1 2]" in printed
+
+
+def test_it_is_that_of_torch_in_any_geometry(transposed):
+    """All of what torch allows, up to a size, rather than the cases that the example shows."""
+    rng = np.random.default_rng(1)
+    num = 0
+    for kernel, stride, padding, dilation, groups in product((1, 2, 3), (1, 2, 3), (0, 1), (1, 2), (1, 2)):
+        for output_padding in range(max(stride, dilation)):
+            geometry = transposed.Geometry(stride, padding, output_padding, dilation, groups)
+            if min(geometry.size(3, kernel), geometry.size(4, kernel)) < 1:
+                continue
+            image, weight = rng.normal(size=(2, 3, 4)), rng.normal(size=(2, 2, kernel, kernel))
+            expected = transposed.by_torch(image, weight, geometry)
+            for way in (transposed.by_scattering, transposed.by_gathering):
+                found = way(image, weight, geometry)
+                assert found.shape == expected.shape, geometry
+                np.testing.assert_allclose(found, expected, atol=1e-12, err_msg=str(geometry))
+            num += 1
+    assert num > 150
 
 
 @pytest.mark.slow
