@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from seglab.config import Preprocess
 from seglab.device import Device, num_threads
 from seglab.engines.pixels import Normaliser, Pixels
+from seglab.engines.rewriting import rewritten
 from seglab.errors import DataError, DeviceError
 from seglab.models.session import EXTRA_NAMES, INPUT_NAME, available_providers, open_session, runtime_errors
 
@@ -107,7 +108,8 @@ class OnnxRuntimeEngine:
 
 def _open_on(device: Device, path: Path, data: bytes, threads: int) -> Any:
     providers = _providers(device)
-    session = open_session(path, data, threads=threads, providers=providers)
+    quick = rewritten(data) if device.kind == "cpu" else data
+    session = open_session(path, quick, threads=threads, providers=providers)
     wanted = providers[0][0]
     if wanted not in session.get_providers():  # Libraries of CUDA are missing: ONNX Runtime would go on without.
         raise DeviceError(

@@ -1,4 +1,4 @@
-"""The wire format of protobuf, as far as reading needs it; no length in a file is trusted.
+"""The wire format of protobuf, as far as graphs need it; no length in a file is trusted.
 
 Where readers of the format differ in what they forgive, this one refuses: what it calls harmless must be harmless to
 every other.
@@ -9,7 +9,7 @@ Format: https://protobuf.dev/programming-guides/encoding.
 from collections.abc import Iterator
 from typing import Any, Final
 
-__all__ = ["as_message", "as_text", "fields"]
+__all__ = ["as_message", "as_text", "field", "fields", "integers"]
 
 _MAX_TAG: Final = 2**32
 
@@ -60,6 +60,37 @@ def as_text(value: Any) -> str:
     if isinstance(value, int):
         raise ValueError("not a text")
     return bytes(value).decode(errors="replace")
+
+
+def integers(value: "int | memoryview") -> Iterator[int]:
+    """Yield the integers of a value of a repeated field, which is one of them or, packed, all of them.
+
+    Raises:
+        ValueError: If they are cut off.
+    """
+    if isinstance(value, int):
+        yield value
+        return
+    position = 0
+    while position < len(value):
+        item, position = _varint(value, position)
+        yield item
+
+
+def field(number: int, value: "int | str | bytes | memoryview") -> bytes:
+    """Return the bytes of one field: an integer that is not negative, or anything that has a length."""
+    if isinstance(value, int):
+        return _as_varint(number << 3) + _as_varint(value)
+    data = value.encode() if isinstance(value, str) else bytes(value)
+    return _as_varint(number << 3 | 2) + _as_varint(len(data)) + data
+
+
+def _as_varint(value: int) -> bytes:
+    digits = []
+    while value > 127:
+        digits.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*digits, value])
 
 
 def _varint(view: memoryview, position: int) -> tuple[int, int]:
