@@ -32,15 +32,23 @@ class ExitCode(IntEnum):
     """What ``seglab`` tells the shell."""
 
     DONE = 0
+    """Done."""
     PARTIAL = 1
-    """Finished, but some inputs failed or a gate was missed."""
+    """Finished, but some inputs failed, a gate was missed, or a new model is not better."""
     USAGE = 2
+    """Wrong command line."""
     DATA = 3
+    """Bad or missing data or weights."""
     NETWORK = 4
+    """Network or login."""
     BUSY = 5
+    """Busy: somebody else holds the lock."""
     DEVICE = 6
+    """Device, engine or extra not available."""
     INTERRUPTED = 130
+    """Interrupted, in good order."""
     TERMINATED = 143
+    """Terminated, in good order."""
 
 
 class SeglabError(Exception):
