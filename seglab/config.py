@@ -52,12 +52,17 @@ class Preprocess:
     """Colour of the padding, 0..255."""
 
     def __post_init__(self) -> None:
+        problems = [f"`{name}` is `{getattr(self, name)}`" for name in _WIDTHS if not _is_row(self, name)]
+        if problems:
+            raise DataError("preprocess: " + "; ".join(problems), "`size_hw` are two whole numbers, the others three")
         if min(self.size_hw) < 1 or max(self.size_hw) > 16384:
             raise DataError(f"preprocess: `size_hw` {self.size_hw} is outside 1..16384")
         if self.fit not in get_args(FitMode):
             raise DataError(f"preprocess: `fit` is `{self.fit}`", f"known: {', '.join(get_args(FitMode))}")
         if min(self.std) <= 0:
             raise DataError(f"preprocess: `std` {self.std} must be positive")
+        if min(self.pad_rgb) < 0 or max(self.pad_rgb) > 255:
+            raise DataError(f"preprocess: `pad_rgb` {self.pad_rgb} is outside 0..255")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; :meth:`from_dict` is the inverse."""
@@ -71,6 +76,8 @@ class Preprocess:
             DataError: If a field is missing, unknown or wrong.
         """
         known = {field.name for field in fields(cls)}
+        if not isinstance(values, Mapping):
+            raise DataError(f"preprocess: expected a table, got `{values}`")
         if set(values) - known:
             raise DataError(f"preprocess: unknown field {', '.join(sorted(set(values) - known))}")
         try:
@@ -78,6 +85,17 @@ class Preprocess:
             return cls(**plain)
         except TypeError as error:
             raise DataError(f"preprocess: {error}") from error
+
+
+_WIDTHS: Final = {"size_hw": 2, "mean": 3, "std": 3, "pad_rgb": 3}
+"""The fields of :class:`Preprocess` that are rows of numbers, and how many there are in each."""
+
+
+def _is_row(preprocess: Preprocess, name: str) -> bool:
+    row = getattr(preprocess, name)
+    kind = int if name in ("size_hw", "pad_rgb") else int | float
+    numbers = isinstance(row, tuple) and all(_is_finite(number) and isinstance(number, kind) for number in row)
+    return numbers and len(row) == _WIDTHS[name]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -323,11 +341,17 @@ def _number_problems(config: object, ranges: Mapping[str, tuple[float, float]], 
         if isinstance(value, bool) or not isinstance(value, int | float):
             if prefix:  # the fields of TrainConfig are looked at by type as well
                 problems.append(f"`{prefix}{name}` is a number, got `{value}`")
-        elif not math.isfinite(value):
-            problems.append(f"`{prefix}{name}` is `{value}`")
-        elif not low <= value <= high:
+        elif not _is_finite(value) or not low <= value <= high:
             problems.append(f"`{prefix}{name}` is `{value}`, but must be within {low:g}..{high:g}")
     return problems
+
+
+def _is_finite(value: object) -> bool:
+    """Tell whether a value is a number that a float can hold."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _choice_problems(config: TrainConfig) -> list[str]:
@@ -354,7 +378,7 @@ def _loss_problems(config: TrainConfig) -> list[str]:
             if option not in ("weight", *LOSSES[name]):
                 known = ", ".join(("weight", *LOSSES[name]))
                 problems.append(f"`{name}` has no option `{option}`, known: {known}")
-            elif isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < math.inf:
+            elif not _is_finite(number) or number < 0:
                 problems.append(f"`losses.{name}` {option} is `{number}`, but must be a number of 0 or more")
     if not problems and config.trainer == "supervised" and not config.loss_terms():
         problems.append("all `losses` have weight 0: there is nothing to learn from")

@@ -17,13 +17,13 @@ seglab knows a task by name. A TOML file with the same fields is a task like any
 """
 
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from seglab.errors import DataError, UsageError, unknown
+from seglab.notation import parse_toml
 
 __all__ = ["DEFAULT_CUTOUT_TASK", "IGNORE", "TASKS", "SynthSpec", "Task", "load_task"]
 
@@ -172,10 +172,10 @@ def load_task(name_or_path: str) -> Task:
     if path.suffix.lower() != ".toml" and not (name_or_path and path.is_file()):
         raise unknown("task", name_or_path, TASKS, f"known: {', '.join(TASKS)}, or a TOML file of your own")
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        values = parse_toml(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UsageError(f"there is no task file `{path}`", f"known tasks: {', '.join(TASKS)}") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UsageError(f"cannot read task file `{path}`: {error}", "a task is a TOML file in UTF-8") from error
     try:
         return Task.from_dict(values, where=str(path))

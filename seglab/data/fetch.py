@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import json
 import os
 import shlex
 import shutil
@@ -23,6 +22,7 @@ from seglab.data.fetching.retrying import Meter, Policy, no_meter
 from seglab.data.fetching.unpack import Tree, read_tree, unpack
 from seglab.data.staging import StagedDir
 from seglab.errors import BusyError, DataError, ExitCode, Interrupted, UsageError
+from seglab.notation import parse_json
 from seglab.version import __version__
 
 __all__ = ["Fetched", "fetch", "plan", "verify"]
@@ -383,7 +383,7 @@ def _leave_out(noted: dict[str, Any]) -> frozenset[str]:
 
 def _read_source(dir: Path) -> dict[str, Any]:
     try:
-        values = json.loads((dir / SOURCE_NAME).read_text(encoding="utf-8"))
+        values = parse_json((dir / SOURCE_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return values if isinstance(values, dict) else {}

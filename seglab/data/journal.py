@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from seglab import files
 from seglab.data.manifest import Sample, is_sound
+from seglab.notation import parse_json
 
 __all__ = ["JOURNAL", "Entry", "Journal", "read_head"]
 
@@ -83,7 +84,7 @@ def read_head(dir: Path) -> dict[str, Any] | None:
     """Return what the dataset in a folder under construction is made with; None if it has no journal to go on from."""
     try:
         with (dir / JOURNAL).open("rb") as lines:
-            head = json.loads(lines.readline())
+            head = parse_json(lines.readline())
     except (OSError, ValueError):
         return None
     return head if isinstance(head, dict) else None
@@ -93,10 +94,10 @@ def _read_entries(path: Path) -> Iterator[Entry]:
     if not path.exists():
         return
     with path.open("rb") as lines:
-        next(lines)
+        next(lines, None)
         for line in lines:
             try:
-                values = json.loads(line)
+                values = parse_json(line)
                 entry = Entry(Sample(**values["sample"]), tuple(values["digests"]), dict(values["memo"]))
                 sound = is_sound(entry.sample) and len(entry.digests) == len(entry.sample.paths)
             except (TypeError, ValueError, KeyError, AttributeError):

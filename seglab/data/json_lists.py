@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
+from seglab.notation import MAX_DEPTH, check_depth
+
 __all__ = ["Entry", "read_lists"]
 
 WINDOW: Final = 1 << 20
@@ -182,6 +184,8 @@ class _Text:
         self._position = end
         if not text.isascii():
             value = json.loads(raw.decode("utf-8", "surrogatepass"))
+        if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
+            check_depth(value)
         return Entry(value, offset, raw)
 
     def _extend(self, size: int) -> None:

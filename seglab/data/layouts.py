@@ -6,7 +6,6 @@ writes it, so that reading gives the labels of the scenes back, pixel for pixel.
 
 import hashlib
 import io
-import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from seglab.data.staging import StagedDir
 from seglab.data.synth import DRAWING, Progress, check_num
 from seglab.device import num_threads
 from seglab.errors import DataError
+from seglab.notation import parse_json
 from seglab.pipeline import ahead
 from seglab.tasks import TASKS, Task
 
@@ -297,7 +297,7 @@ def _split_of(layout: Layout, num: int, val: float, test: float) -> list[str]:
 
 def _receipt(dir: Path) -> Any:
     try:
-        return json.loads((dir / RECEIPT).read_bytes())
+        return parse_json((dir / RECEIPT).read_bytes())
     except (OSError, ValueError):
         return None
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from seglab.data.naming import SPLITS, assign_splits, safe_id
 from seglab.errors import DataError, unknown
+from seglab.notation import parse_json
 from seglab.tasks import IGNORE, Task
 
 __all__ = [
@@ -217,7 +218,7 @@ def count_pixels(labels: NDArray[np.uint8], task: Task) -> dict[str, int]:
 def _read_head(dir: Path) -> dict[str, Any]:
     path = dir / "dataset.json"
     try:
-        head = json.loads(path.read_bytes())
+        head = parse_json(path.read_bytes())
     except FileNotFoundError:
         hint = f"make one with `seglab prepare {dir} OUT --task TASK` if these are photos and masks"
         raise DataError(f"`{dir}` is not a prepared dataset: it has no `dataset.json`", hint) from None
@@ -238,7 +239,7 @@ def _read_samples(lines: bytes, task: Task, dir: Path) -> Iterator[Sample]:
     previous = ""
     for number, line in enumerate(lines.splitlines(), 1):
         try:
-            sample = Sample(**json.loads(line))
+            sample = Sample(**parse_json(line))
             sound = is_sound(sample) and set(sample.pixels) == names and previous < sample.id
         except (TypeError, ValueError, AttributeError):
             sound = False
@@ -250,6 +251,10 @@ def _read_samples(lines: bytes, task: Task, dir: Path) -> Iterator[Sample]:
 
 def is_sound(sample: Sample) -> bool:
     """Tell whether the names follow from id and split; nothing else may be read through a manifest."""
+    texts = (sample.id, sample.split, sample.image, sample.label, sample.people)
+    numbers = (sample.height, sample.width, *sample.pixels.values())
+    if not all(type(text) is str for text in texts) or not all(type(n) is int and 0 <= n < 2**53 for n in numbers):
+        return False
     image, label = PurePosixPath(sample.image), f"{sample.split}/labels/{sample.id}.png"
     return (
         sample.split in SPLITS

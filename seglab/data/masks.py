@@ -4,8 +4,6 @@ The meaning is decided once for a whole source, never file by file: a mask of on
 source, and unlabelled pixels in another.
 """
 
-import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 from seglab.data.problems import FOREIGN_IDS
 from seglab.data.sources import BadLabels
 from seglab.errors import DataError
+from seglab.notation import parse_json, parse_toml
 from seglab.tasks import IGNORE, Rgb, Task
 
 __all__ = ["BINARY", "IDS", "Convention", "decide_convention", "load_colours", "read_mask"]
@@ -58,8 +57,10 @@ def decide_convention(mask_paths: Sequence[Path], task: Task, colours: Mapping[R
         return Convention("colours", f"masks are colours of the given table ({len(colours)} colours)", colours=colours)
     step = max(1, len(mask_paths) // NUM_LOOKED_AT)
     seen = [_values(path) for path in mask_paths[::step]]
-    if any(values is None for values in seen):
-        own = {colour: id for id, colour in enumerate(task.palette)}
+    own = {colour: id for id, colour in enumerate(task.palette)}
+    num_colour = sum(values is None for values in seen)
+    num_ids = sum(any((value,) * 3 not in own for value in values) for values in seen if values)
+    if num_colour and num_colour >= num_ids:  # a stray one among ids is a problem of its own
         return Convention("colours", f"masks are colours, read by the palette of task `{task.name}`", colours=own)
     values = [present for present in seen if present]
     has_ids = any(1 in present for present in values)
@@ -112,7 +113,7 @@ def load_colours(path: Path, task: Task) -> dict[Rgb, int]:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-        table = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
+        table = parse_json(text) if path.suffix.lower() == ".json" else parse_toml(text)
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read colour table `{path}`: {error}") from error
     table = table.get("colours", table) if isinstance(table, dict) else table

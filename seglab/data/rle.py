@@ -43,6 +43,9 @@ Ints = NDArray[np.int64]
 _POLYGON_SCALE: Final = 5
 """How much finer than pixels pycocotools follows the outline of a polygon."""
 
+MAX_OUTLINE: Final = 1_000_000
+"""Pixels of the longest outline of a polygon. That round a person has a few thousand; all of it is held at once."""
+
 _FIRST_CHARACTER: Final = 48
 
 
@@ -323,7 +326,10 @@ def _decompressed(counts: str | bytes) -> Ints:
 
 def _polygon(polygon: Sequence[float], size_hw: tuple[int, int]) -> Runs:
     points = _points(polygon, size_hw)
-    x, y = _outline(np.trunc(_POLYGON_SCALE * points + 0.5).astype(np.int64))
+    corners = np.trunc(_POLYGON_SCALE * points + 0.5).astype(np.int64)
+    if (length := int(np.abs(np.diff(corners, axis=0)).max(axis=1).sum())) > MAX_OUTLINE * _POLYGON_SCALE:
+        raise RleError(f"a polygon with an outline of {length // _POLYGON_SCALE} pixels")
+    x, y = _outline(corners)
     height, width = size_hw
     # Where the fine outline passes from column to column, it enters or leaves the mask at some row.
     moved = np.flatnonzero(x[1:] != x[:-1]) + 1
@@ -341,7 +347,7 @@ def _points(polygon: Sequence[float], size_hw: tuple[int, int]) -> NDArray[np.fl
     """Return a polygon as N x 2, the first point again at the end."""
     try:
         values = np.asarray(polygon, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise RleError("a polygon that is no list of numbers") from None
     if values.ndim != 1 or len(values) < 6 or len(values) % 2:
         raise RleError(f"a polygon of {values.size} numbers")

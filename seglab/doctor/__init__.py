@@ -40,7 +40,7 @@ _NEEDED: Final[Mapping[str, str]] = {
     "gdown": "",
 }
 """Distribution to the module whose import is tried; those without one say nothing worth the time."""
-_OPTIONAL: Final[Mapping[str, str]] = {"openvino": "openvino", "scipy": "", "pymatting": ""}
+_OPTIONAL: Final[Mapping[str, str]] = {"openvino": "openvino", "pymatting": ""}
 _TWINS: Final[Mapping[str, tuple[str, ...]]] = {
     "opencv-python-headless": ("opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python"),
     "onnxruntime": ("onnxruntime-gpu", "onnxruntime-silicon", "onnxruntime-openvino"),

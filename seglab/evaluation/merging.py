@@ -64,11 +64,13 @@ def merge_files(paths: Sequence[Path]) -> Merged:
 
 def _read(path: Path) -> _Part:
     evaluation, run = read_run(path)
-    named, given, options = run["shard"], run["input"], run["options"]
+    named, given, options = run["shard"], run["input"] or {}, run["options"] or {}
     try:
+        if not isinstance(given, Mapping) or not isinstance(options, Mapping):
+            raise TypeError
         shard = None if named is None else Shard(int(named["index"] + 0), int(named["num"] + 0))
-        return _Part(path, evaluation, shard, dict(given or {}), dict(options or {}))
-    except (KeyError, TypeError, ValueError, UsageError) as error:
+        return _Part(path, evaluation, shard, dict(given), dict(options))
+    except (KeyError, TypeError, ValueError, OverflowError, UsageError) as error:
         raise DataError(f"`{path}` is damaged: its part, input or options are none") from error
 
 

@@ -10,7 +10,6 @@ The number of the schema rises when a key changes its meaning or goes. Keys that
 a file without them is one in which nobody looked.
 """
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,6 +26,7 @@ from seglab.evaluation.confusion import Matrix
 from seglab.evaluation.metrics import SCHEMA, Counts, count, groups
 from seglab.evaluation.people import ImagePeople
 from seglab.evaluation.result import Evaluation, Failure, assemble
+from seglab.notation import parse_json
 from seglab.tasks import Task
 
 __all__ = ["from_record", "merge", "read_record", "read_run", "to_record"]
@@ -67,11 +67,10 @@ def read_run(path: Path) -> tuple[Evaluation, dict[str, Any]]:
         DataError: As :func:`read_record`.
     """
     try:
-        with path.open("rb") as handle:
-            values = json.load(handle)
+        values = parse_json(path.read_bytes())
     except OSError as error:
         raise DataError(f"cannot read `{path}`: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"`{path}` is no JSON: {str(error)[:100]}", _HINT) from error
     if not isinstance(values, dict) or "confusion" not in values or "images" not in values:
         raise DataError(f"`{path}` is not an evaluation of this version", _HINT)

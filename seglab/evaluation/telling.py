@@ -1,6 +1,5 @@
 """The people that a prediction tells apart: those of a model, and those that ``seglab predict`` wrote."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +12,7 @@ from seglab.errors import DataError
 from seglab.evaluation.parts import PERSON
 from seglab.evaluation.people import Found
 from seglab.inference.instances import Instances
+from seglab.notation import parse_json
 from seglab.tasks import Task
 
 __all__ = ["IDS_ENDING", "found_by_model", "has_instances", "read_found"]
@@ -65,9 +65,9 @@ def read_found(mask_path: Path, task: Task) -> Found:
             raise DataError(f"there is no `{path.name}` beside it", hint)
     ids = read_ids16(ids_path)
     try:
-        people = json.loads(scores_path.read_text(encoding="utf-8"))["people"]
+        people = parse_json(scores_path.read_bytes())["people"]
         scores = _scores(people, task)
-    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, OverflowError) as error:
         raise DataError(f"`{scores_path.name}` is damaged: {type(error).__name__} {str(error)[:100]}") from error
     told, there = {person for person, _ in scores}, set(np.unique(ids[ids > 0]).tolist())
     if there - told:

@@ -7,6 +7,7 @@ file is complete or not there.
 
 import json
 import os
+import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from seglab.errors import DataError
 from seglab.files import append_line, replacing
 from seglab.inference.ledger import input_key
 from seglab.inference.plan import Job, part_name
+from seglab.notation import parse_json
 from seglab.shards import WHOLE, Shard
 from seglab.tasks import Task
 
@@ -97,9 +99,11 @@ class Gathering:
     def add(self, job: Job, labelled: "Labelled") -> None:
         """Note a photo's answer."""
         name = _text(job.place)
-        head = {"input": input_key(job), "place": name, "settings": self._settings}
-        records = {form: gathered.record(labelled, name) for form, gathered in self._forms.items()}
-        append_line(self.spool_path, f"{json.dumps(head)}\t{json.dumps(records, allow_nan=False)}")
+        answers = {form: gathered.record(labelled, name) for form, gathered in self._forms.items()}
+        records = json.dumps(answers, allow_nan=False)
+        crc32 = zlib.crc32(f"{records}\n".encode())
+        head = {"input": input_key(job), "place": name, "settings": self._settings, "crc32": crc32}
+        append_line(self.spool_path, f"{json.dumps(head)}\t{records}")
 
     def finish(self) -> None:
         """Write the gathered files, photos sorted by name.
@@ -117,7 +121,7 @@ class Gathering:
             yield json.loads(_raw(line).partition(b"\t")[2])[form]
 
     def _heads(self, path: Path) -> Iterator[tuple[str, str, int]]:
-        """Yield key, name and offset of the whole lines with our settings; one that a kill cut short has no end."""
+        """Yield key, name and offset of the lines with our settings; not of those that were cut short or changed."""
         if not path.exists():
             return
         try:
@@ -126,7 +130,8 @@ class Gathering:
                 for raw in file:
                     head, _, records = raw.partition(b"\t")
                     values = _parsed(head)
-                    if records.endswith(b"}\n") and values.get("settings") == self._settings:
+                    known = values.get("settings") == self._settings and values.get("crc32") == zlib.crc32(records)
+                    if known and isinstance(values.get("input"), str) and isinstance(values.get("place"), str):
                         yield values["input"], values["place"], offset
                     offset += len(raw)
         except OSError as error:
@@ -141,7 +146,7 @@ def _raw(line: _Line) -> bytes:
 
 def _parsed(head: bytes) -> dict[str, Any]:
     try:
-        values = json.loads(head)
+        values = parse_json(head)
     except ValueError:
         return {}
     return values if isinstance(values, dict) else {}

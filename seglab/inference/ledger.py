@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from seglab.errors import DataError
 from seglab.files import append_line, write_text
 from seglab.inference.inputs import LEDGER_NAME, STANDARD
+from seglab.notation import parse_json
 from seglab.shards import WHOLE, Shard
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def foreign(out_dir: Path, outputs: Iterable[Path]) -> list[Path]:
     if not older:
         return []
     lines = _entries(_files(out_dir)).values()
-    listed = {out_dir / name for line in lines for name, *_ in line.get("outputs", {}).values()}
+    listed = {out_dir / name for line in lines for name, *_ in line["outputs"].values()}
     return [path for path in older if path not in listed]
 
 
@@ -158,7 +159,7 @@ class Ledger:
         path = _only_output(job)
         files = self._files.get(path.parent)
         if files is None:
-            lines = [line for line in _read_lines(path.parent / FILES_NAME) if isinstance(line.get("outputs"), dict)]
+            lines = [line for line in _read_lines(path.parent / FILES_NAME) if _is_entry(line)]
             files = {name: line for line in lines for name, *_ in line["outputs"].values()}
             self._files[path.parent] = files
         return files.get(path.name, {})
@@ -188,7 +189,15 @@ def _files(out_dir: Path) -> list[Path]:
 
 
 def _entries(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
-    return {line["input"]: line for path in paths for line in _read_lines(path) if "input" in line}
+    return {line["input"]: line for path in paths for line in _read_lines(path) if _is_entry(line)}
+
+
+def _is_entry(line: dict[str, Any]) -> bool:
+    """Tell whether a line is of a photo: its name and its outputs, each a list that begins with the file's name."""
+    outputs = line.get("outputs")
+    if not isinstance(line.get("input"), str) or not isinstance(outputs, dict):
+        return False
+    return all(isinstance(output, list) and output and isinstance(output[0], str) for output in outputs.values())
 
 
 def _write(path: Path, command: str, lines: Iterable[dict[str, Any]], *, since: int = 0) -> None:
@@ -234,7 +243,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     lines = []
     for raw in text.splitlines():
         try:
-            line = json.loads(raw)
+            line = parse_json(raw)
         except ValueError:
             continue
         if isinstance(line, dict):

@@ -22,6 +22,7 @@ from seglab.device import Device
 from seglab.errors import DataError, UsageError
 from seglab.files import sync_dir, write_json
 from seglab.models.headers import graph_metadata, read_graph, read_safetensors_metadata
+from seglab.notation import parse_json
 from seglab.tasks import Task
 from seglab.version import __version__
 
@@ -159,17 +160,17 @@ def read_config(path: Path) -> BundleConfig:
     metadata = read_safetensors_metadata(source)
     config = parse_config(source, metadata)
     if path.is_dir():
-        _check_copy(path / CONFIG_NAME, json.loads(metadata[METADATA_KEY]))
+        _check_copy(path / CONFIG_NAME, parse_json(metadata[METADATA_KEY]))
     return config
 
 
 def _check_copy(path: Path, truth: Any) -> None:
     """Refuse a copy of the configuration that says something else than the weights: nobody knows what was meant."""
     try:
-        values = json.loads(path.read_bytes())
+        values = parse_json(path.read_bytes())
     except FileNotFoundError:
         return
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         values = None
     if isinstance(values, dict) and isinstance(values.get("format"), int) and values["format"] > FORMAT:
         BundleConfig.from_dict(values, where=str(path))  # says that it is of a newer seglab
@@ -226,8 +227,8 @@ def _json(path: Path, metadata: Mapping[str, str], key: str) -> Any:
     if key not in metadata:
         raise DataError(f"`{path}` was not made by seglab: it does not say what it segments", HOW_TO_MAKE_ONE)
     try:
-        return json.loads(metadata[key])
-    except (ValueError, RecursionError) as error:
+        return parse_json(metadata[key])
+    except ValueError as error:
         raise DataError(f"`{path}` is damaged: its configuration is not JSON") from error
 
 

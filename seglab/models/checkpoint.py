@@ -6,7 +6,6 @@ state_dict, a whole pickled module, or a dictionary around one of either. Needs 
 Formats: torch/serialization.py of torch 1.0 to 2.15, and https://huggingface.co/docs/safetensors.
 """
 
-import json
 import mmap
 import stat
 import struct
@@ -23,7 +22,7 @@ from seglab.data.fetching.sniffing import HEAD_BYTES, sniff
 from seglab.data.pickles import CodeError, PickleError, Reader, StorageRef, TensorRef, read_pickle
 from seglab.errors import DataError
 from seglab.models.contents import find_tensors
-from seglab.models.headers import read_safetensors_metadata
+from seglab.models.headers import read_safetensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -215,21 +214,15 @@ def _head(path: Path) -> bytes:
         raise DataError(f"`{path}` is not a checkpoint: a Git LFS pointer, which only stands for it", hint)
     what = {"empty": "an empty file", "html": "a web page"}.get(sniff(head))
     if what is not None:
-        raise DataError(f"`{path}` is not a checkpoint: {what}", _AGAIN)
+        raise DataError(f"`{path}` is not a checkpoint: {what}", _again(path))
     return head
 
 
 def _open_safetensors(path: Path) -> Checkpoint:
-    metadata = read_safetensors_metadata(path)
-    with path.open("rb") as handle:
-        header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
-    table = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    table, metadata = read_safetensors(path)
     names, prefix = strip_names(list(table), path)
-    try:
-        shapes = {names[name]: tuple(map(int, entry["shape"])) for name, entry in table.items()}
-        dtypes = {names[name]: _DTYPES.get(entry["dtype"], str(entry["dtype"])) for name, entry in table.items()}
-    except (TypeError, KeyError, ValueError) as error:
-        raise _refused(path, "its header is damaged") from error
+    shapes = {names[name]: entry.shape for name, entry in table.items()}
+    dtypes = {names[name]: _DTYPES.get(entry.kind, entry.kind) for name, entry in table.items()}
     if not shapes:
         raise _refused(path, "it holds no tensors")
     return Checkpoint(path, "safetensors", "state_dict", shapes, dtypes, prefix, metadata)
@@ -368,17 +361,23 @@ def _bytes(handle: Any, archive: zipfile.ZipFile | None, span: Span) -> bytearra
 
 
 def _raw_safetensors(handle: Any, path: Path) -> Iterator[tuple[str, str, bytes]]:
-    length = int.from_bytes(handle.read(8), "little")
-    header = json.loads(handle.read(length))
-    names, _ = strip_names([name for name in header if name != "__metadata__"], path)
+    table, _ = read_safetensors(path)
+    names, _ = strip_names(list(table), path)
     for name, bare in names.items():
-        start, end = header[name]["data_offsets"]
-        handle.seek(8 + length + start)
-        yield bare, _DTYPES.get(header[name]["dtype"], ""), handle.read(end - start)
+        entry = table[name]
+        handle.seek(entry.start)
+        yield bare, _DTYPES.get(entry.kind, ""), handle.read(entry.end - entry.start)
 
 
-def _refused(path: Path, reason: str, hint: str = _AGAIN) -> DataError:
-    return DataError(f"`{path}` is not a usable checkpoint: {reason}", hint)
+def _refused(path: Path, reason: str, hint: str = "") -> DataError:
+    return DataError(f"`{path}` is not a usable checkpoint: {reason}", hint or _again(path))
+
+
+def _again(path: Path) -> str:
+    from seglab.data.fetching.places import fetch_again
+
+    command = fetch_again(path)
+    return f"`{command}` brings it anew" if command else _AGAIN
 
 
 def _words(error: BaseException) -> str:

@@ -6,20 +6,22 @@ which seglab keeps a bundle's whole configuration. Reading it here takes a milli
 Formats: https://huggingface.co/docs/safetensors and https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from seglab.errors import DataError
 from seglab.models.protobuf import as_message, as_text, fields
+from seglab.notation import parse_json
 
 __all__ = [
     "MAX_GRAPH_BYTES",
     "MAX_HEADER_BYTES",
+    "TensorEntry",
     "external_tensors",
     "graph_metadata",
     "read_graph",
+    "read_safetensors",
     "read_safetensors_metadata",
     "safetensors_tensors",
 ]
@@ -43,6 +45,19 @@ _CHILDREN: Final = {
     "sparse": {1: "tensor", 2: "tensor"},
 }
 _MAX_DEPTH: Final = 64
+_MOST: Final = 2**63
+
+
+class TensorEntry(NamedTuple):
+    """A tensor in the header of a safetensors file."""
+
+    kind: str
+    """``F32``, ``F16``..."""
+    shape: tuple[int, ...]
+    start: int
+    """Of its first byte in the file."""
+    end: int
+    """Behind its last byte."""
 
 
 def read_safetensors_metadata(path: Path) -> dict[str, str]:
@@ -51,7 +66,7 @@ def read_safetensors_metadata(path: Path) -> dict[str, str]:
     Raises:
         DataError: If it is missing, empty, cut off, too large or something else; one line that says which.
     """
-    return _read_safetensors(path)[1]
+    return read_safetensors(path)[1]
 
 
 def safetensors_tensors(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -60,15 +75,15 @@ def safetensors_tensors(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     Raises:
         DataError: See :func:`read_safetensors_metadata`.
     """
-    entries = _read_safetensors(path)[0]
-    try:
-        return {name: (str(entry["dtype"]), tuple(map(int, entry["shape"]))) for name, entry in entries.items()}
-    except (KeyError, TypeError, ValueError) as error:
-        raise _broken(path, "its header is damaged") from error
+    return {name: (entry.kind, entry.shape) for name, entry in read_safetensors(path)[0].items()}
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the entries of a header, and its texts."""
+def read_safetensors(path: Path) -> tuple[dict[str, TensorEntry], dict[str, str]]:
+    """Return what the header of a safetensors file says: its tensors by name, and its table of texts.
+
+    Raises:
+        DataError: See :func:`read_safetensors_metadata`.
+    """
     try:
         with path.open("rb") as handle:
             size = handle.seek(0, 2)
@@ -83,12 +98,12 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     if what:
         raise _broken(path, what)
     try:
-        values = json.loads(header)
-        entries = {name: entry for name, entry in values.items() if name != "__metadata__"}
-        ends = [entry["data_offsets"][1] for entry in entries.values()]
+        values = parse_json(header)
+        start_at = 8 + length
+        entries = {name: _entry(entry, start_at) for name, entry in values.items() if name != "__metadata__"}
         metadata = {str(key): str(value) for key, value in values.get("__metadata__", {}).items()}
-        expected = 8 + length + max(ends, default=0)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+        expected = max((entry.end for entry in entries.values()), default=start_at)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise _broken(path, "its header is damaged") from error
     if expected != size:
         raise _broken(path, f"{size} bytes, but its header promises {expected}")
@@ -167,6 +182,14 @@ def _external(view: memoryview, kind: str, depth: int) -> Iterator[str]:
     for number, value in fields(view):
         if number in children:
             yield from _external(as_message(value), children[number], depth + 1)
+
+
+def _entry(values: Any, start_at: int) -> TensorEntry:
+    kind, shape, (start, end) = values["dtype"], values["shape"], values["data_offsets"]
+    whole = all(type(number) is int and 0 <= number < _MOST for number in (*shape, start, end))
+    if not whole or not isinstance(kind, str) or end < start:
+        raise ValueError("it is no tensor")
+    return TensorEntry(kind, tuple(shape), start_at + start, start_at + end)
 
 
 def _not_safetensors(size: int, length: int, beginning: bytes) -> str:

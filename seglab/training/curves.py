@@ -31,6 +31,8 @@ _MAX_NAMED: Final = 12
 """Lines that a legend has room for."""
 _LOG_RATIO: Final = 50.0
 """Positive values that differ by more than this factor are drawn on a logarithmic axis."""
+_HIGHEST: Final = 1e300
+"""Values beyond are not drawn: axes could not hold them."""
 
 
 @dataclass(frozen=True)
@@ -212,14 +214,19 @@ def _validation(records: Sequence[Mapping[str, Any]], metric: str, task: Task) -
 
 
 def _names(records: Sequence[Mapping[str, Any]], table: str) -> list[str]:
-    return list(dict.fromkeys(name for record in records for name in record.get(table) or ()))
+    return list(dict.fromkeys(name for record in records for name in _table(record, table)))
+
+
+def _table(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = record.get(name)
+    return value if isinstance(value, Mapping) else {}
 
 
 def _points(records: Sequence[Mapping[str, Any]], table: str, name: str) -> list[Point]:
     found = []
     for record in records:
-        value = (record.get(table) or {} if table else record).get(name)
-        if isinstance(value, int | float) and math.isfinite(value):
+        value = (_table(record, table) if table else record).get(name)
+        if isinstance(value, int | float) and abs(value) < _HIGHEST:  # neither NaN
             found.append((float(record["epoch"]), float(value)))
     return found
 

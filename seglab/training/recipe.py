@@ -1,12 +1,12 @@
 """Recipes: TOML files of :class:`~seglab.config.TrainConfig` fields, shipped or written by users. Needs no torch."""
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from seglab.config import TrainConfig
 from seglab.errors import DataError, UsageError, unknown
+from seglab.notation import parse_toml
 
 __all__ = ["configure", "default_recipe", "describe_recipe", "load_recipe", "parse_settings", "recipe_names"]
 
@@ -54,10 +54,10 @@ def load_recipe(name_or_path: str) -> dict[str, Any]:
             raise unknown("recipe", name_or_path, recipe_names())
         path = RECIPES_DIR / f"{name_or_path}.toml"
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse_toml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"cannot read recipe `{path}`: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise DataError(f"recipe `{path}` is not TOML: {error}") from error
 
 
@@ -117,6 +117,6 @@ def configure(
 
 def _value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"value = {text}")["value"]
+    except ValueError:
         return text

@@ -27,6 +27,7 @@ import torch
 from seglab import files
 from seglab.errors import DataError, UsageError
 from seglab.models.bundle import WEIGHTS_NAME
+from seglab.notation import parse_json
 from seglab.training.settings import FORMAT, SETTINGS, RunSettings, has_run
 
 __all__ = ["RunDir", "claim_run"]
@@ -119,8 +120,8 @@ class RunDir:
         kept, records = [], []
         for line in path.read_text(errors="replace").splitlines():
             with contextlib.suppress(ValueError, KeyError, TypeError):
-                record = json.loads(line)
-                if record["epoch"] <= num_epochs:
+                record = parse_json(line)
+                if type(record["epoch"]) is int and 0 <= record["epoch"] <= num_epochs:
                     kept.append(line)
                     records.append(record)
         files.write_text(path, "".join(f"{line}\n" for line in kept))

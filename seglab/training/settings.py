@@ -1,14 +1,14 @@
 """What a run was started with, in ``train.json``: all that is needed to start it again. Needs no torch."""
 
-import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from seglab.config import TrainConfig
 from seglab.errors import DataError
+from seglab.notation import parse_json
 
 __all__ = ["FORMAT", "LOGGERS", "SETTINGS", "RunSettings", "first_line", "has_run", "read_settings"]
 
@@ -19,6 +19,20 @@ SETTINGS: Final = "train.json"
 
 LOGGERS: Final = ("tensorboard", "wandb")
 """Event files of TensorBoard, which are always written, or Weights & Biases as well."""
+
+
+_FITS: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "format": lambda value: type(value) is int and value > 0,
+    "config": lambda value: isinstance(value, dict),
+    "task": lambda value: isinstance(value, dict),
+    "data": lambda value: isinstance(value, str),
+    "digest": lambda value: isinstance(value, str),
+    "graph": lambda value: isinstance(value, bool),
+    "time_limit_s": lambda value: value is None or (type(value) in (int, float) and 0 <= value < 1e12),
+    "logger": lambda value: value in LOGGERS,
+    "launch": lambda value: isinstance(value, str),
+}
+"""What may stand in the fields of ``train.json``."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +83,11 @@ def read_settings(path: Path) -> RunSettings:
     """
     settings_path = path / SETTINGS
     try:
-        values = json.loads(settings_path.read_bytes())
-        if values["format"] > FORMAT:
+        values = parse_json(settings_path.read_bytes())
+        if type(values["format"]) is int and values["format"] > FORMAT:
             raise DataError(f"`{path}` was started by a newer seglab", "pip install --upgrade seglab")
+        if wrong := [name for name, fits in _FITS.items() if name in values and not fits(values[name])]:
+            raise ValueError(f"`{wrong[0]}` is of a wrong type")
         return RunSettings(
             TrainConfig.from_dict(values["config"], where=str(settings_path)),
             values["task"],

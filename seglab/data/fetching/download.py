@@ -2,7 +2,6 @@
 
 import email.utils
 import http.client
-import json
 import os
 import re
 import socket
@@ -24,6 +23,7 @@ from seglab import files
 from seglab.data.fetching.retrying import Meter, Passing, Policy, with_retries
 from seglab.data.fetching.sniffing import HEAD_BYTES, refusal
 from seglab.errors import DataError, NetworkError
+from seglab.notation import parse_json
 from seglab.version import __version__
 
 __all__ = ["Order", "download"]
@@ -296,7 +296,7 @@ def _write_known(order: Order, known: _Known) -> None:
 def _read_known(order: Order) -> _Known | None:
     """Return what is known of the part, or None if it cannot be continued."""
     try:
-        values = json.loads(_known_path(order).read_text(encoding="utf-8"))
+        values = parse_json(_known_path(order).read_text(encoding="utf-8"))
         known = _Known(str(values["url"]), str(values["validator"]), values["total"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

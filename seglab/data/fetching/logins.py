@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from seglab.notation import parse_json
+
 __all__ = ["find_login", "login_problems"]
 
 
@@ -44,13 +46,13 @@ def _problem(path: Path, names: Sequence[str]) -> str:
         return ""
     try:
         text = path.read_text(encoding="utf-8")
-        values: Any = json.loads(text) if path.suffix == ".json" else text.strip()
+        values: Any = parse_json(text) if path.suffix == ".json" else text.strip()
     except json.JSONDecodeError as error:
         why = "is empty" if not text.strip() else f"is not JSON (line {error.lineno}, column {error.colno})"
         return f"`{path}` {why}"
     except UnicodeDecodeError:
         return f"`{path}` is not text"
-    except RecursionError:
+    except ValueError:
         return f"`{path}` is not what Kaggle gives out"
     except OSError as error:
         return f"`{path}` cannot be read: {error.strerror}"
@@ -92,7 +94,7 @@ def _text(path: Path) -> str:
 
 def _table(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(_text(path))
-    except (ValueError, RecursionError):
+        values = parse_json(_text(path))
+    except ValueError:
         return {}
     return values if isinstance(values, dict) else {}

@@ -1,6 +1,5 @@
 """From source to source: the first that gives a row's file, whole and fit for use, is taken."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from seglab.data.fetching.obtain import Obtained, Transfer, bring, by_hand, dige
 from seglab.data.fetching.places import OFFLINE_VARIABLE
 from seglab.data.fetching.registry import Row, Source
 from seglab.errors import DeviceError, NetworkError, SeglabError
+from seglab.notation import parse_json
 
 __all__ = ["obtain"]
 
@@ -139,7 +139,7 @@ class _Search:
 
 def _read_refusal(own_dir: Path) -> ArchiveError | None:
     try:
-        values = json.loads((own_dir / REFUSAL_NAME).read_text(encoding="utf-8"))
+        values = parse_json((own_dir / REFUSAL_NAME).read_text(encoding="utf-8"))
         return ArchiveError(str(values["message"]), str(values["hint"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None

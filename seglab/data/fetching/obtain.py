@@ -1,7 +1,6 @@
 """One file from one source, whole and checked as far as its length and checksums are known."""
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -18,6 +17,7 @@ from seglab.data.fetching.registry import Row, Source
 from seglab.data.fetching.retrying import Meter, Policy
 from seglab.data.fetching.weight_files import code_in_weights, why_no_weights
 from seglab.errors import NetworkError
+from seglab.notation import parse_json
 
 __all__ = [
     "Obtained",
@@ -214,7 +214,7 @@ def _keep(path: Path, source: Source, own_dir: Path, sha256: str, name: str) -> 
 def read_done(source: Source, own_dir: Path) -> Obtained | None:
     """Return what an interrupted fetch brought whole from a source; None if it brought nothing, or a part."""
     try:
-        values = json.loads((own_dir / "done.json").read_text(encoding="utf-8"))
+        values = parse_json((own_dir / "done.json").read_text(encoding="utf-8"))
         if (own_dir / "done").stat().st_size != values["bytes"]:
             return None
         return Obtained(own_dir / "done", str(values["name"]), source, str(values["sha256"]), checked_by(source))

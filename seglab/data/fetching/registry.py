@@ -2,7 +2,6 @@
 
 import difflib
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from importlib.resources import files
@@ -11,6 +10,7 @@ from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from seglab.errors import DataError, unknown
+from seglab.notation import parse_toml
 
 __all__ = ["Registry", "Row", "Source", "find_row", "load_registry"]
 
@@ -156,8 +156,8 @@ def _read(path: Path) -> str:
 
 def _rows(text: str, where: str) -> dict[str, Row]:
     try:
-        tables = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        tables = parse_toml(text)
+    except ValueError as error:
         raise DataError(f"registry `{where}` is not TOML: {error}", _SHOWN) from error
     rows, problems = {}, []
     for name, values in tables.items():

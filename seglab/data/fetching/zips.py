@@ -26,6 +26,8 @@ TAIL_BYTES: Final = (1 << 16) + 22
 """The end record lies within so many bytes of the end."""
 DIRECTORY_BYTES: Final = 512 << 20
 UNIX: Final = 3
+_DAMAGE: Final = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError)
+"""What zipfile raises on files that are not what they say."""
 
 
 @contextlib.contextmanager
@@ -35,13 +37,15 @@ def open_zip(path: Path, limits: Limits) -> Iterator[list[Member]]:
     Raises:
         ArchiveError: If it is damaged, or says that it holds more members than it may; also from reading a member.
     """
-    try:
-        with path.open("rb") as handle:
-            _check_directory(handle, limits)
-        with zipfile.ZipFile(path) as archive:
-            yield [_member(archive, info) for info in archive.infolist()]
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, struct.error, EOFError, UnicodeDecodeError) as error:
-        raise ArchiveError(f"the archive is damaged: {error}", "get it again") from error
+    with contextlib.ExitStack() as stack:
+        try:
+            with path.open("rb") as handle:
+                _check_directory(handle, limits)
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            members = [_member(archive, info) for info in archive.infolist()]
+        except (zipfile.LargeZipFile, NotImplementedError, OverflowError, *_DAMAGE) as error:
+            raise ArchiveError(f"the archive is damaged: {error}", "get it again") from error
+        yield members
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
@@ -65,7 +69,7 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
         with archive.open(info) as handle:
             while chunk := handle.read(CHUNK_BYTES):
                 yield chunk
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+    except (OSError, *_DAMAGE) as error:
         raise ArchiveError(f"the archive is damaged at `{info.filename}`: {error}", "get it again") from error
     except NotImplementedError as error:
         raise UnreadError(
@@ -100,7 +104,7 @@ def _zip64(handle: BinaryIO, end: int, num_bytes: int) -> tuple[int, int]:
     if not locator.startswith(b"PK\x06\x07"):
         return num_bytes, end
     record_at = int(struct.unpack_from("<Q", locator, 8)[0])
-    handle.seek(record_at)
+    handle.seek(min(record_at, end))
     record = handle.read(56)
     if not record.startswith(b"PK\x06\x06") or len(record) < 56:
         raise zipfile.BadZipFile("its end is damaged")

@@ -9,7 +9,6 @@ Its left and right are the person's own, so that ``l_eye`` lies on the right of 
 order of the class list, later over earlier, as the authors do. Origin: https://github.com/switchablenorms/CelebAMask-HQ
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -25,6 +24,7 @@ from seglab.data.relabelling import UNLABELLED, Relabelling, relabelling
 from seglab.data.selection import join, pair_folders, select
 from seglab.data.sources import Item, Scan, SourceOptions, cihp, other_layout
 from seglab.data.sources.folders import pairing_problems
+from seglab.notation import parse_json
 
 NAME = "celebamask-hq"
 TITLE = "CelebA-HQ-img/ with CelebAMask-HQ-mask-anno/, or classes.json with images/ and masks/, 19 classes"
@@ -160,7 +160,7 @@ def _root(raw_dir: Path) -> Path | None:
 def _mirror(raw_dir: Path) -> tuple[Sequence[str], Mapping[str, Path]] | None:
     """Return the class list in the order of the ids, and the folder of every split."""
     try:
-        names = json.loads((raw_dir / "classes.json").read_text(encoding="utf-8-sig"))["classes"]
+        names = parse_json((raw_dir / "classes.json").read_text(encoding="utf-8-sig"))["classes"]
         known = sorted(names) == sorted(NAMES)
     except (OSError, ValueError, KeyError, TypeError):
         return None

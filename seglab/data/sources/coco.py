@@ -230,7 +230,14 @@ def _photo_path(name: str, folders: Sequence[Path]) -> Path | None:
     parts = PurePosixPath(name).parts
     if not parts or ".." in parts or parts[0] == "/" or "\0" in name:
         return None
-    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+    return next((folder / name for folder in folders if _is_file(folder / name)), None)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # the name is too long for this system
+        return False
 
 
 def _photo_dirs(path: Path, raw_dir: Path) -> list[Path]:

@@ -16,7 +16,6 @@ what is no garment (a belt, a sleeve, a pocket) is left out. Two rules:
   calls the first row an upper body. Origin: https://github.com/levindabhi/cloth-segmentation
 """
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from seglab.data.problems import Problem
 from seglab.data.rle import Layer, Painting, RleError, Runs, parse_kaggle, to_mask
 from seglab.data.sources import BadRows, Item, Outlines, Scan, SourceOptions, other_layout
 from seglab.errors import DataError, UsageError
+from seglab.notation import parse_json
 
 NAME = "imaterialist"
 TITLE = "train/ (or images/) with train.csv, a row of run lengths an instance, and label_descriptions.json"
@@ -193,8 +193,8 @@ def _categories(raw_dir: Path) -> tuple[dict[int, str], str]:
         remark = f"`{NAMES_FILE}` is missing: the {len(CATEGORIES)} categories of 2019 are taken"
         return dict(enumerate(CATEGORIES)), remark
     try:
-        names = {int(entry["id"]): str(entry["name"]) for entry in json.loads(path.read_bytes())["categories"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        names = {int(entry["id"]): str(entry["name"]) for entry in parse_json(path.read_bytes())["categories"]}
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise DataError(f"cannot read `{path}`: {error}", "without it the categories of 2019 are taken") from error
     strange = [name for name in names.values() if garment_class(name) is None]
     remark = f"{len(names)} categories of `{NAMES_FILE}`, merged by name"

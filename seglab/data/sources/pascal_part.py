@@ -22,8 +22,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from seglab.data.arrays import read_array
 from seglab.data.pairing import list_files
-from seglab.data.part_annotations import read_objects, require_scipy
+from seglab.data.part_annotations import read_objects
 from seglab.data.relabelling import Relabelling, relabelling
 from seglab.data.selection import ReadLabels, Selection, draw, find_split_lists, join, pair_folders, select
 from seglab.data.side_by_side import MASK_SUFFIXES, find_side_by_side
@@ -95,11 +96,7 @@ def recognise(raw_dir: Path) -> str | None:
 
 
 def scan(raw_dir: Path, options: SourceOptions) -> Scan:
-    """Pair by stem; see :class:`seglab.data.sources.Source`.
-
-    Raises:
-        DeviceError: If the labels are ``.mat`` files and SciPy is not installed.
-    """
+    """Pair by stem; see :class:`seglab.data.sources.Source`."""
     found = _form(raw_dir)
     beside = None if found else find_side_by_side(raw_dir)
     if found:
@@ -125,7 +122,6 @@ def _of_form(raw_dir: Path, root: Path, form: _Form) -> Selection:
 
 def _reader(root: Path, form: _Form, task: Task) -> tuple[ReadLabels, str]:
     if form.label_dir == "Annotations_Part":
-        require_scipy()
         relabel = relabelling(NAME, NAMES, task, (PERSON,))
         return partial(_read_mat, relabel), relabel.remark
     names = PERSON_PART_NAMES if form.label_dir == "SegmentationPart" else _listed_names(root / "classes.txt")
@@ -134,17 +130,9 @@ def _reader(root: Path, form: _Form, task: Task) -> tuple[ReadLabels, str]:
 
 
 def _read_npy(relabel: Relabelling, path: Path, _notes: list[str]) -> NDArray[np.uint8]:
-    from seglab.data.images import MAX_PIXELS, ImageError
+    from seglab.data.images import ImageError
 
-    try:
-        # A map, so that a header that promises more than the file has is refused before anything is allocated.
-        stored = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ImageError("is no whole `.npy` file of numbers") from error
-    if not isinstance(stored, np.ndarray) or stored.ndim != 2 or stored.dtype.kind not in "buif":
-        raise ImageError("holds no two-dimensional array of numbers")
-    if not 0 < stored.size <= MAX_PIXELS:
-        raise ImageError(f"holds an array of {stored.shape[1]}x{stored.shape[0]}")
+    stored = read_array(path)
     ids = np.ascontiguousarray(stored)
     if not ((ids >= 0) & (ids <= 255)).all() or (ids.dtype.kind == "f" and (ids % 1).any()):
         raise ImageError("holds numbers that are no class ids")
@@ -181,7 +169,7 @@ def _listed_names(path: Path) -> Sequence[str]:
     if not path.is_file():
         return NAMES
     try:
-        rows = re.findall(r"^\s*(\d+)\s*:?\s*(\w+)\s*$", path.read_text(encoding="utf-8-sig"), re.MULTILINE)
+        rows = re.findall(r"^\s*(\d{1,9})\s*:?\s*(\w+)\s*$", path.read_text(encoding="utf-8-sig"), re.MULTILINE)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read `{path}`: {error}", "without it the classes of the layout are taken") from error
     by_id = {int(id): {"bg": "background"}.get(name, name) for id, name in rows}

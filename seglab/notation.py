@@ -1,0 +1,77 @@
+"""JSON and TOML that somebody else may have written: whatever is wrong with a text is a ValueError.
+
+Python's own parsers answer deep nesting with a RecursionError, or not at all, so that whoever walks through the values
+runs into it later; and of a name that a JSON table has twice they keep the last value without a word.
+"""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from typing import Any, Final
+
+__all__ = ["MAX_DEPTH", "check_depth", "parse_json", "parse_toml"]
+
+MAX_DEPTH: Final = 100
+"""Tables and lists that may lie in each other. What seglab writes has five or so."""
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        ValueError: If it is none, its tables and lists lie deeper than :data:`MAX_DEPTH`, a number has thousands of
+            digits, or a table has a name twice.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=_table)
+    except RecursionError:
+        raise _too_deep() from None
+    brackets = text.count("[") + text.count("{") if isinstance(text, str) else text.count(b"[") + text.count(b"{")
+    if brackets > MAX_DEPTH:
+        check_depth(value)
+    return value
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return the table that a TOML text is.
+
+    Raises:
+        ValueError: As for :func:`parse_json`; :class:`tomllib.TOMLDecodeError` where the text is no TOML.
+    """
+    try:
+        table = tomllib.loads(text)
+    except RecursionError:
+        raise _too_deep() from None
+    check_depth(table)
+    return table
+
+
+def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"`{twice[:60]}` is in it twice")
+    return table
+
+
+def check_depth(value: Any) -> None:
+    """Make sure that tables and lists do not lie deeper than :data:`MAX_DEPTH` in each other.
+
+    Raises:
+        ValueError: If they do.
+    """
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [inner for outer in level for inner in _entries(outer) if isinstance(inner, dict | list)]
+        if not level:
+            return
+    raise _too_deep()
+
+
+def _entries(value: Any) -> Any:
+    return value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+
+
+def _too_deep() -> ValueError:
+    return ValueError(f"its tables and lists lie deeper than {MAX_DEPTH} in each other")
