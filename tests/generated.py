@@ -17,10 +17,12 @@ import typer
 
 from seglab import errors
 from seglab.cli import COMMANDS
+from seglab.cli.transfers import size_text
 from seglab.data.fetching.registry import load_registry
 from seglab.data.sources import SOURCES, find_source
 from seglab.inference.sinks import DEFAULT_FORMATS, FORMATS, GATHERED
 from seglab.models.catalogue import Family, families
+from seglab.models.catalogue import weights as all_weights
 from seglab.tasks import TASKS, Task
 
 TOP = Path(__file__).parents[1]
@@ -95,6 +97,17 @@ def _family(family: Family) -> tuple[str, ...]:
     return names, what, size, f"{family.rows[0].size} px"
 
 
+def weights() -> str:
+    """Return the weights that come with seglab."""
+    rows = [
+        (f"`{one.name}`", one.title, f"`{one.network}`", size_text(one.bytes or 0), one.licence, one.commercial)
+        for one in all_weights()
+        if one.kind == "embedded"
+    ]
+    columns = ("`--task` or `--model`", "what", "network", "size", "licence", "commercial use")
+    return table(columns, rows) if rows else "No weights come with this version.\n"
+
+
 def formats() -> str:
     """Return the forms of masks."""
     alone = [(f"`{name}`", form.suffixes[0], form.title) for name, form in FORMATS.items()]
@@ -124,7 +137,7 @@ def fetchable() -> str:
 
 BLOCKS: dict[str, Callable[[], str]] = {
     "commands": commands, "exit codes": exit_codes, "tasks": tasks, "models": models, "formats": formats,
-    "layouts": layouts, "fetchable": fetchable,
+    "layouts": layouts, "fetchable": fetchable, "weights": weights,
 }  # fmt: skip
 
 

@@ -117,6 +117,8 @@ def test_files_near_are_proposed_with_the_names(complete: Complete, tmp_path: Pa
     (tmp_path / "hands.toml").write_text(OWN_TASK)
     (tmp_path / "other.toml").write_text("[tool]\n")
     (tmp_path / "my task.toml").write_text(OWN_TASK)  # bash would take it apart
+    (tmp_path / "long.toml").write_text(OWN_TASK + "# long\n" * 20_000)
+    os.mkfifo(tmp_path / "pipe.toml")  # reading it would wait for ever
     for name in ("runs/a/model.onnx", "runs/b/model.safetensors", "runs/b/last.pt", "runs/c/notes", "u.pth"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -155,6 +157,8 @@ def test_evaluations_on_the_line_say_their_metrics(complete: Complete, tmp_path:
     (tmp_path / "a.json").write_text(json.dumps({"task_definition": TASKS["face"].to_dict()}))
     assert complete("seglab compare a.json --metric f1.ey") == ["f1.eyes"]
     assert complete("seglab evaluate --merge a.json --fail-under f1.ey") == ["f1.eyes="]
+    os.mkfifo(tmp_path / "pipe.json")
+    assert complete("seglab compare pipe.json a.json --metric f1.ey") == ["f1.eyes"]
     (tmp_path / "a.json").write_text("[")
     assert complete("seglab compare a.json --metric f1.ey") == []
 
@@ -179,7 +183,7 @@ FREE = {
     "compare": {"files"},
     "predict": {"photos", "out", "min_area", "batch_size", "max_pixels", "shard"},
     "cutout": {"photos", "out", "threshold", "margin", "size", "batch_size", "max_pixels", "shard"},
-    "export": {"out"},
+    "export": {"out", "about"},
     "promote": {"dest", "min_gain"},
     "demo": {"out"},
     "doctor": set(),

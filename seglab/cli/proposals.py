@@ -22,6 +22,8 @@ Proposer: TypeAlias = Callable[[Given, str], Iterable[Proposal]]
 
 _MOST_FILES: Final = 50
 """Files of a folder that are looked into."""
+_MOST_BYTES: Final = 100_000
+"""Of a file that is read to see whether it is a task."""
 
 
 def _one_of(*words: str) -> Proposer:
@@ -33,8 +35,9 @@ def _tasks(given: Given, typed: str) -> Iterator[Proposal]:  # noqa: ARG001
         yield task.name, task.title
     for path in _near(typed, ".toml"):
         try:
-            yield str(path), load_task(str(path)).title or "a task of your own"
-        except SeglabError:
+            if path.stat().st_size < _MOST_BYTES:
+                yield str(path), load_task(str(path)).title or "a task of your own"
+        except (SeglabError, OSError):
             continue
 
 
@@ -245,7 +248,7 @@ def _task_of_data(given: Given) -> Task | None:
 
 
 def _task_of_record(given: Given) -> Task | None:
-    path = next((word for word in given.get("words", ()) if word.endswith(".json")), None)
+    path = next((word for word in given.get("words", ()) if word.endswith(".json") and Path(word).is_file()), None)
     if path is None:
         return None
     return Task.from_dict(json.loads(Path(path).read_text(encoding="utf-8"))["task_definition"], where=path)
@@ -277,7 +280,7 @@ PROPOSERS: Final[Mapping[str, Proposer]] = {
     "cutout.format": _one_of("png", "webp", "jpg"), "cutout.png": _one_of("fast", "small"),
     "cutout.edge": _one_of("soft", "hard", "feather:4"),
     "cutout.background": _one_of("transparent", "white", "black", "blur:20"), "export.model": _models,
-    "export.format": _one_of("onnx"), "export.size": _one_of("dynamic"), "export.profile": _one_of("seglab", "rembg"),
+    "export.format": _one_of("onnx", "bundle"), "export.size": _one_of("dynamic"), "export.profile": _one_of("seglab", "rembg"),
     "promote.run": _bundles, "promote.baseline": _models, "models.family": _families, "models.model": _known_models,
     "models.file": _fetched,
 }  # fmt: skip
