@@ -140,7 +140,8 @@ class MaskTable:
 
     def _checked(self, values: Sequence[bytes], line: int) -> tuple[int | None, int | None]:
         """Return the photo's number and the category of a row; None after reporting what is wrong."""
-        name = values[self._places["ImageId"]].strip().decode(errors="surrogateescape") if values else ""
+        at = self._places["ImageId"]
+        name = values[at].strip().decode(errors="surrogateescape") if at < len(values) else ""
         if len(values) != self._num_columns or not name:
             what = "no ImageId" if len(values) == self._num_columns else f"{len(values)} of {self._num_columns} columns"
             self._report(name, "row that is not whole", line, what)

@@ -364,3 +364,28 @@ def test_the_embedded_tasks_are_still_read(tmp_path):
     for data, task in zip(seeds.tasks()[1:], TASKS.values(), strict=True):
         (tmp_path / "a.toml").write_bytes(data)
         assert load_task(str(tmp_path / "a.toml")) == task
+
+
+def test_short_rows_where_the_name_of_the_photo_comes_late(tmp_path):
+    (tmp_path / "train.csv").write_bytes(b"EncodedPixels,Height,Width,ClassId,ImageId\n1 1,16\n1 1,16,12,0,a.jpg\n")
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "a.jpg").write_bytes(seeds.photo())
+    found = imaterialist.scan(tmp_path, SourceOptions(TASKS["clothes"]))
+    assert [(problem.kind, problem.detail) for problem in found.problems] == [
+        ("row that is not whole", "2 of 5 columns")
+    ]
+    assert [item.name for item in found.items] == ["a"]
+
+
+def test_a_zip_member_without_a_name(tmp_path):
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("x", b"1")
+    at = buffer.getvalue().rindex(b"PK\x01\x02")
+    data = bytearray(buffer.getvalue())
+    data[at + 28 : at + 30] = b"\0\0"
+    del data[at + 46]
+    end = data.rindex(b"PK\x05\x06")
+    data[end + 12 : end + 16] = struct.pack("<I", end - at)
+    with pytest.raises(DataError, match="has no name"):
+        TARGETS["archive-zip"].parse(tmp_path, bytes(data))

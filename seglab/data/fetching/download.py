@@ -1,6 +1,7 @@
 """A URL into a file, resumed where it broke off, and never with anything but data in it."""
 
 import email.utils
+import hashlib
 import http.client
 import os
 import re
@@ -20,6 +21,7 @@ from typing import IO, Any, Final
 from urllib.parse import urlsplit
 
 from seglab import files
+from seglab.data.fetching.addresses import without_secrets
 from seglab.data.fetching.retrying import Meter, Passing, Policy, with_retries
 from seglab.data.fetching.sniffing import HEAD_BYTES, refusal
 from seglab.errors import DataError, NetworkError
@@ -161,7 +163,8 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
             raise _other_scheme(req.full_url, newurl)
         if req.type == "https" and urlsplit(newurl).scheme != "https":
             fp.close()
-            raise NetworkError(f"`{urlsplit(req.full_url).hostname}` redirects from https to `{newurl}`; not followed")
+            to = without_secrets(newurl)
+            raise NetworkError(f"`{urlsplit(req.full_url).hostname}` redirects from https to `{to}`; not followed")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -186,7 +189,7 @@ def _unreachable(url: str, reason: object) -> Exception:
         return Passing(f"`{host}` cannot be reached: {reason.strerror or reason}")
     if isinstance(reason, http.client.HTTPException):
         return Passing(f"`{host}` breaks off: {type(reason).__name__}")
-    return NetworkError(f"`{url}` cannot be opened: {reason}")
+    return NetworkError(f"`{without_secrets(url)}` cannot be opened: {reason}")
 
 
 def _refused(order: Order, error: urllib.error.HTTPError) -> Exception:
@@ -289,18 +292,26 @@ def _known_path(order: Order) -> Path:
     return order.part_path.with_name(order.part_path.name + ".json")
 
 
+def _digest(url: str) -> str:
+    """Return what stands for an address on disk; it may let somebody in."""
+    return hashlib.sha256(url.encode(errors="surrogateescape")).hexdigest()
+
+
 def _write_known(order: Order, known: _Known) -> None:
-    files.write_json(_known_path(order), {"url": known.url, "validator": known.validator, "total": known.total})
+    files.write_json(
+        _known_path(order), {"address": _digest(known.url), "validator": known.validator, "total": known.total}
+    )
 
 
 def _read_known(order: Order) -> _Known | None:
     """Return what is known of the part, or None if it cannot be continued."""
     try:
         values = parse_json(_known_path(order).read_text(encoding="utf-8"))
-        known = _Known(str(values["url"]), str(values["validator"]), values["total"])
+        known = _Known(order.url, str(values["validator"]), values["total"])
+        address = str(values["address"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if known.url != order.url or not (known.validator or order.checked):
+    if address != _digest(order.url) or not (known.validator or order.checked):
         return None
     if known.total is not None and (type(known.total) is not int or _size(order.part_path) > known.total):
         return None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
+from seglab.data.fetching.addresses import without_secrets
 from seglab.errors import DataError, unknown
 from seglab.notation import parse_toml
 
@@ -48,7 +49,7 @@ class Source:
 
     @property
     def url(self) -> str:
-        """The address that a person opens in a browser."""
+        """The address that a person opens in a browser; secrets in it are hidden."""
         match self.way:
             case "drive":
                 return f"https://drive.google.com/file/d/{self.ref}/view"
@@ -59,7 +60,7 @@ class Source:
                 return f"https://www.kaggle.com/datasets/{self.ref}"
             case "kaggle-competition":
                 return f"https://www.kaggle.com/competitions/{self.ref}"
-        return self.ref
+        return without_secrets(self.ref)
 
     @property
     def place(self) -> str:
@@ -239,7 +240,7 @@ def _check_ref(way: str, ref: str) -> None:
     if "@" in parts.netloc:
         raise _Wrong(f"`{way}` holds a login before its `@`, which would be written down with the data")
     if way in ("url", "page") and not (parts.scheme in ("http", "https") and parts.hostname):
-        raise _Wrong(f"`{way}` is an http or https address, not `{ref}`")
+        raise _Wrong(f"`{way}` is an http or https address, not `{without_secrets(ref)}`")
     if way in ("drive", "drive-folder") and not re.fullmatch(r"[\w-]{10,}", ref):
         raise _Wrong(f"`{way}` is a Drive id, the long word in the middle of its address, not `{ref}`")
     if way == "kaggle-dataset" and not re.fullmatch(r"[\w-]+/[\w-]+", ref):
@@ -277,4 +278,5 @@ def _one_of(name: str, value: Any, known: tuple[str, ...]) -> str:
 
 def _source_dict(source: Source) -> dict[str, Any]:
     values = {item.name: getattr(source, item.name) for item in fields(source)}
-    return {name: value for name, value in values.items() if value} | {"url": source.url, "login": source.login}
+    told = {"ref": without_secrets(source.ref), "url": source.url, "login": source.login}
+    return {name: value for name, value in values.items() if value} | told

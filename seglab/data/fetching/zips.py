@@ -49,7 +49,7 @@ def open_zip(path: Path, limits: Limits) -> Iterator[list[Member]]:
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
-    kind: MemberKind = "folder" if info.is_dir() else "file"
+    kind: MemberKind = "folder" if info.filename.endswith("/") else "file"
     if info.create_system == UNIX and info.external_attr >> 16:
         by_mode = kind_of_mode(info.external_attr >> 16)
         kind = kind if by_mode in ("file", "folder") else by_mode
