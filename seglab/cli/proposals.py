@@ -280,8 +280,9 @@ PROPOSERS: Final[Mapping[str, Proposer]] = {
     "cutout.format": _one_of("png", "webp", "jpg"), "cutout.png": _one_of("fast", "small"),
     "cutout.edge": _one_of("soft", "hard", "feather:4"),
     "cutout.background": _one_of("transparent", "white", "black", "blur:20"), "export.model": _models,
-    "export.format": _one_of("onnx", "bundle"), "export.size": _one_of("dynamic"), "export.profile": _one_of("seglab", "rembg"),
-    "promote.run": _bundles, "promote.baseline": _models, "models.family": _families, "models.model": _known_models,
+    "export.format": _one_of("onnx", "bundle"), "export.size": _one_of("dynamic"),
+    "export.profile": _one_of("seglab", "rembg"), "promote.run": _bundles,
+    "promote.baseline": _models, "models.family": _families, "models.model": _known_models,
     "models.file": _fetched,
 }  # fmt: skip
 """Proposers by parameter, ``COMMAND.parameter`` before ``parameter``. What is not here is a file, folder or number."""
