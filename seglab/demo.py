@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from seglab.config import TrainConfig
 from seglab.errors import UsageError
-from seglab.files import write_text
+from seglab.files import sweep, write_text
 from seglab.strengths import Strengths
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def demo(
     say(f"wrote {_num_done(cutouts)} cutouts to {out_dir / 'cutouts'}")
     _draw_sheet(out_dir, [Path(sample.image) for sample in samples])
     page_path = out_dir / "index.html"
+    sweep([page_path])
     write_text(page_path, _page(task, [Path(sample.image) for sample in samples], evaluation))
     return Demo(page_path, run_dir, photos_dir, evaluation)
 

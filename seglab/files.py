@@ -18,6 +18,7 @@ __all__ = [
     "lock",
     "replacing",
     "sweep",
+    "sweep_dir",
     "sync_dir",
     "sync_file",
     "write_bytes",
@@ -92,11 +93,28 @@ def sweep(paths: Iterable[Path]) -> None:
     for path in paths:
         stems.setdefault(path.parent, set()).add(_stem(path))
     for dir, ours in stems.items():
-        with contextlib.suppress(OSError), os.scandir(dir) as entries:
-            for entry in entries:
-                found = _TEMPORARY.fullmatch(entry.name)
-                if found and found["stem"] in ours and not _is_other_process(int(found["pid"])):
-                    _remove(Path(entry.path))
+        for path, stem in _left_in(dir):
+            if stem in ours:
+                _remove(path)
+
+
+def sweep_dir(dir: Path) -> None:
+    """Remove the temporary files that killed processes of this machine have left in a folder, whatever they were of.
+
+    Args:
+        dir: Where nobody else writes; need not exist.
+    """
+    for path, _ in _left_in(dir):
+        _remove(path)
+
+
+def _left_in(dir: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the temporary files of processes that are gone, and what they were to be called."""
+    with contextlib.suppress(OSError), os.scandir(dir) as entries:
+        for entry in entries:
+            found = _TEMPORARY.fullmatch(entry.name)
+            if found and not _is_other_process(int(found["pid"])):
+                yield Path(entry.path), found["stem"]
 
 
 def sync_file(path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from seglab.errors import BusyError, DataError
-from seglab.files import append_line, lock, replacing, sweep, write_bytes, write_json
+from seglab.files import append_line, lock, replacing, sweep, sweep_dir, write_bytes, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -143,3 +143,16 @@ def test_what_killed_writers_left_is_swept(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         [live.name, *(name for name in left if name.startswith(".others.png."))]
     )
+
+
+def test_a_folder_of_ones_own_is_swept_whatever_was_written(tmp_path: Path) -> None:
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    dead = int(gone.stdout)
+    for name in (f".a.png.{dead}.1a.part", f".b.{dead}.ff.part"):
+        (tmp_path / name).touch()
+    kept = [f".a.png.{os.getppid()}.1a.part", f"a.{dead}.1a.part", f".a.{dead}.1a.partial", ".part", "a"]
+    for name in kept:
+        (tmp_path / name).touch()
+    sweep_dir(tmp_path)
+    sweep_dir(tmp_path / "not there")
+    assert names(tmp_path) == sorted(kept)

@@ -268,8 +268,9 @@ def _report(
 
 
 def _write(path: Path, evaluation: "Evaluation") -> None:
-    from seglab.files import write_text
+    from seglab.files import sweep, write_text
 
+    sweep([path])
     write_text(path, evaluation.per_image_csv())
     note(f"scores of each image: {escape(path)}")
 

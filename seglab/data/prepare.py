@@ -241,6 +241,7 @@ def _remark(plan: Plan, converter: Converter, writer: DatasetWriter | None) -> N
 def _judge(plan: Plan, converter: Converter, report: Path | None, drop_bad: bool) -> None:
     """Write the report of problems, or remove an old one, and raise if nothing can be built."""
     findings = plan.findings
+    files.sweep([] if report is None else [report])
     if report is not None and findings.problems:
         files.write_json(report, findings.report())
     elif report is not None:

@@ -16,7 +16,7 @@ from seglab.evaluation.metrics import metric_names, value
 from seglab.evaluation.protocols import Protocol
 from seglab.evaluation.record import to_record
 from seglab.evaluation.result import Evaluation
-from seglab.files import write_text
+from seglab.files import sweep, write_text
 
 __all__ = ["check_places", "metrics_csv", "to_json", "write_tables"]
 
@@ -88,6 +88,7 @@ def write_tables(
         values: What goes into the JSON.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
+    sweep(out_dir / name for name in ("metrics.csv", "per_image.csv", "evaluation.json"))
     write_text(out_dir / "metrics.csv", metrics_csv(evaluation, intervals))
     write_text(out_dir / "per_image.csv", evaluation.per_image_csv())
     write_text(out_dir / "evaluation.json", json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n")

@@ -148,7 +148,7 @@ class Errand:
             if terms.tiling != WHOLE_PHOTOS and predictor.road is not SEGLAB:
                 raise UsageError("`--tile` cuts photos, which the code of no original does", "leave out one of the two")
             finish = finisher(predictor)
-            ledger.open()
+            _open(ledger, gathering)
             if ready is not None and plan.out_dir is not None:
                 ready(plan.out_dir)
             outcomes = run(
@@ -157,7 +157,7 @@ class Errand:
             )  # fmt: skip
         if gathering is not None:
             if not plan.jobs:
-                ledger.open()
+                _open(ledger, gathering)
             gathering.open(None if terms.shard == WHOLE else {input_key(job) for job in self.plan.jobs})
             outcomes = _gathering(outcomes, gathering)
         return Run(plan, predictor, outcomes)
@@ -166,6 +166,13 @@ class Errand:
         engine, size = self.terms.engine, self.terms.batch_size
         choice = EngineChoice(engine) if isinstance(engine, str) else engine
         return replace(choice, callers=callers_for(device, len(plan.jobs), size))
+
+
+def _open(ledger: Ledger, gathering: Gathering | None) -> None:
+    """Begin to write into the output folder."""
+    if gathering is not None:
+        gathering.claim()
+    ledger.open()
 
 
 def _own_places(plan: Plan, ledger: Ledger, gathering: Gathering | None, shard: Shard) -> list[Path]:
@@ -189,5 +196,8 @@ def _told(plan: Plan) -> Generator[Outcome, None, None]:
 
 def _gathering(outcomes: Generator[Outcome, None, None], gathered: Gathering) -> Generator[Outcome, None, None]:
     """Write the gathered files once everything else is done."""
-    yield from outcomes
-    gathered.finish()
+    try:
+        yield from outcomes
+        gathered.finish()
+    finally:
+        gathered.release()

@@ -5,6 +5,7 @@ While a run works, a line a photo goes to ``.seglab-gathered.jsonl`` in the outp
 file is complete or not there.
 """
 
+import contextlib
 import json
 import os
 import zlib
@@ -14,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from seglab.errors import DataError
-from seglab.files import append_line, replacing
-from seglab.inference.ledger import input_key
+from seglab.errors import BusyError, DataError
+from seglab.files import append_line, lock, replacing
+from seglab.inference.ledger import input_key, make_dir
 from seglab.inference.plan import Job, part_name
 from seglab.notation import parse_json
 from seglab.shards import WHOLE, Shard
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["SPOOL_NAME", "Gathered", "Gathering"]
 
 SPOOL_NAME: Final = ".seglab-gathered.jsonl"
+_LOCK_NAME: Final = ".seglab-gathered.lock"
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,28 @@ class Gathering:
         self.spool_path = out_dir / part_name(SPOOL_NAME, shard)
         """Where this part's answers are noted."""
         self._lines: dict[str, _Line] = {}
+        self._claim = contextlib.ExitStack()
+
+    def claim(self) -> None:
+        """Keep other processes from gathering here until :meth:`release`: two would forget what the other has noted.
+
+        Raises:
+            BusyError: If another process does it now, or has done so since :meth:`recall`.
+            DataError: If the folder cannot be made or written to.
+        """
+        make_dir(self._dir)
+        path = self._dir / part_name(_LOCK_NAME, self._shard)
+        self._claim.enter_context(lock(path, f"`{self._dir}`"))
+        self._claim.callback(path.unlink, missing_ok=True)
+        if recalled := set(self._lines):
+            self._lines = {}
+            self.recall()
+            if recalled - self._lines.keys():
+                raise BusyError(f"`{self._dir}` was written anew by another process just now", "run the command again")
+
+    def release(self) -> None:
+        """Let other processes gather here."""
+        self._claim.close()
 
     def recall(self) -> None:
         """Look up what earlier runs with the same settings have noted, in this part or any other."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from seglab.config import Preprocess
 from seglab.device import Device
 from seglab.errors import DataError, UsageError
-from seglab.files import sync_dir, write_json
+from seglab.files import sweep, sync_dir, write_json
 from seglab.models.headers import graph_metadata, read_graph, read_safetensors_metadata
 from seglab.notation import parse_json
 from seglab.tasks import Task
@@ -256,6 +256,7 @@ def save_bundle(dir: Path, config: BundleConfig, state_dict: "Mapping[str, Tenso
         dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot make folder `{dir}`: {error.strerror or error}") from error
+    sweep(dir / name for name in (WEIGHTS_NAME, CONFIG_NAME))
     # The copy goes first, so that a kill leaves none rather than one of other weights.
     (dir / CONFIG_NAME).unlink(missing_ok=True)
     save_tensors(dir / WEIGHTS_NAME, state_dict, {"format": "pt", METADATA_KEY: text})

@@ -27,7 +27,7 @@ from torch.export import Dim
 from seglab.data.scene import View
 from seglab.device import Device, num_threads
 from seglab.errors import DataError, UsageError, unknown
-from seglab.files import sync_dir, write_bytes
+from seglab.files import sweep, sync_dir, write_bytes
 from seglab.models.bundle import EXPORT_KEY, GRAPH_NAME, METADATA_KEY, PROFILES, BundleConfig, load_network
 from seglab.models.forms import REMBG_SIZE_HW, HalfPrecision, MainOutput, NamedOutputs, RembgMask, output_names
 from seglab.models.headers import MAX_GRAPH_BYTES
@@ -158,6 +158,7 @@ def export_model(
         except (torch.onnx.OnnxExporterError, Unfaithful) as error:
             reasons.append(_first_line(error))
             continue
+        sweep([out_path])
         write_bytes(out_path, data)
         sync_dir(out_path.parent)
         return Export(

@@ -156,6 +156,8 @@ def claim_run(path: Path, *, resume: bool) -> Iterator[RunDir]:
     with files.lock(path / LOCK, f"run `{path}`"):
         try:
             _refuse_overwriting(path, resume=resume)  # another process may have finished one in the meantime
+            for dir in (path, path / "samples"):
+                files.sweep_dir(dir)
             yield RunDir(path)
         except BaseException:
             if made:

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from seglab.errors import BusyError
 from seglab.inference.gathering import SPOOL_NAME, Gathered, Gathering
 from seglab.inference.plan import Job
+from seglab.inference.sinks import GATHERED
 from seglab.shards import Shard
 
 COCO = ("predict", "p", "-o", "o", "-f", "coco", "-f", "rle")
@@ -184,3 +186,31 @@ def test_names_that_are_no_utf8(shell, save, corners) -> None:
     assert shell("predict", "p", "-o", "o", "-f", "coco", "-f", "rle").code == 0
     assert files(content()) == ["caf\\xe9.png"]
     assert np.char.startswith(Path("o/rle.csv").read_text().splitlines()[1], "caf\\xe9.png")
+
+
+def test_a_folder_is_gathered_into_by_one_at_a_time(shell, photos, task, names) -> None:
+    forms = {"coco": GATHERED["coco"]}
+    other = Gathering(Path("o"), forms, task, "settings")
+    other.claim()
+    result = shell(*COCO)
+    assert (result.code, names(Path("o"))) == (5, [])
+    assert "error: `o` is in use by pid " in result.err
+    assert shell("predict", "p", "-o", "o").code == 0, "masks of their own do no harm"
+    part = Gathering(Path("o"), forms, task, "settings", shard=Shard(1, 2))
+    part.claim()
+    for gathering in (part, other):
+        gathering.release()
+    assert shell(*COCO).code == 0
+    assert not list(Path("o").glob(".*.lock"))
+
+
+def test_what_another_run_has_written_anew_is_noticed(shell, photos, task) -> None:
+    """Between looking up what is finished and going on from there."""
+    assert shell(*COCO).code == 0
+    settings = json.loads((Path("o") / SPOOL_NAME).read_bytes().partition(b"\t")[0])["settings"]
+    gathering = Gathering(Path("o"), {"coco": GATHERED["coco"]}, task, settings)
+    gathering.recall()
+    Path("p/3.png").unlink()
+    assert shell(*COCO).code == 0
+    with pytest.raises(BusyError, match="`o` was written anew by another process just now"):
+        gathering.claim()

@@ -20,7 +20,7 @@ from seglab.evaluation.report.sections import class_bars, class_table, headline,
 from seglab.evaluation.report.spread import spread_over_images
 from seglab.evaluation.report.tree import hierarchy
 from seglab.evaluation.result import Evaluation
-from seglab.files import write_text
+from seglab.files import sweep, write_text
 from seglab.version import __version__
 
 __all__ = ["Baseline", "write_report"]
@@ -105,6 +105,7 @@ def write_report(
     board, page.facts["images"] = gallery(evaluation, pictures, num_each)
     page.add("gallery", "Images", board)
     page.add("configuration", "Configuration", settings(configuration, gates))
+    sweep([path])
     write_text(path, _fill(page, title, _subtitle(evaluation)))
 
 
