@@ -1,20 +1,22 @@
-"""Kill a command at random moments, look at what can be seen, let it finish, compare with undisturbed work."""
+"""Stop a command at random moments, look at what can be seen, let it finish, compare with undisturbed work."""
 
 import random
 import shutil
 import signal
-import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults.scenarios import Digest, Material, Scenario, environment
+from tests.faults.nursery import Ended, Starter
+from tests.faults.scenarios import Digest, Material, Scenario
 
-MOST_KILLS = 3
-"""Before the command is left to finish."""
+MOST_TIMES = 3
+"""A command is stopped before it is left to finish."""
 
 ALREADY_DONE = {"promote": 1, "export": 2}
-"""The exit codes of a command whose work was done before it was killed, where that is not 0."""
+"""The exit codes of a command whose work was done before it was stopped, where that is not 0."""
+GOOD_ORDER = {signal.SIGINT: 130, signal.SIGTERM: 143}
+"""The exit codes of a command that a signal asked to end."""
 
 
 @dataclass(frozen=True)
@@ -25,50 +27,70 @@ class Undisturbed:
     seconds: float
 
 
-def let_alone(scenario: Scenario, material: Material, folder: Path) -> Undisturbed:
+def let_alone(scenario: Scenario, material: Material, folder: Path, starter: Starter) -> Undisturbed:
     """Run a command once."""
+    lay_out(scenario, material, folder)
     start_s = time.monotonic()
-    _prepare(scenario, material, folder)
-    ran = subprocess.run(material.fill(scenario), cwd=folder, capture_output=True, text=True, env=environment())
-    assert ran.returncode == 0, ran.stderr
+    ran = starter.start(material.fill(scenario), folder).wait()
     seconds = time.monotonic() - start_s
+    assert ran.code == 0, ran.err
     scenario.check(folder)
     digest = scenario.digest(folder)
     assert digest
     return Undisturbed(digest, seconds)
 
 
-def kill_and_finish(
-    name: str, scenario: Scenario, material: Material, folder: Path, alone: Undisturbed, seed: int
+def stop_and_finish(
+    name: str,
+    scenario: Scenario,
+    material: Material,
+    folder: Path,
+    alone: Undisturbed,
+    starter: Starter,
+    *,
+    seed: int,
+    number: signal.Signals = signal.SIGKILL,
 ) -> int:
-    """Kill a command up to three times at random moments, then finish it.
+    """Send a signal to a command up to three times at random moments, then finish it.
 
     Returns:
-        How often it was killed before it was done.
+        How often it was stopped before it was done.
 
     Raises:
         AssertionError: If something half-written could be seen, the command did not finish, or the outcome differs.
     """
-    rng = random.Random(f"{name} {seed}")
-    _prepare(scenario, material, folder)
-    num_kills = 0
-    for _ in range(rng.randint(1, MOST_KILLS)):
-        process = subprocess.Popen(
-            material.fill(scenario), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment()
-        )
+    rng = random.Random(f"{name} {seed}" if number == signal.SIGKILL else f"{name} {seed} {number}")
+    lay_out(scenario, material, folder)
+    num_stopped = 0
+    for _ in range(rng.randint(1, MOST_TIMES)):
+        child = starter.start(material.fill(scenario), folder)
         time.sleep(rng.uniform(0, alone.seconds))
-        process.kill()
-        num_kills += process.wait() == -signal.SIGKILL
+        child.send(number)
+        ended = child.wait()
+        if number == signal.SIGKILL:
+            num_stopped += ended.code == -number
+        else:
+            num_stopped += ended.code == GOOD_ORDER[number]
+            assert ended.code in (GOOD_ORDER[number], 0, ALREADY_DONE.get(name, 0)), ended
+            assert "Traceback" not in ended.err, ended.err
         scenario.check(folder)
-    ran = subprocess.run(material.fill(scenario), cwd=folder, capture_output=True, text=True, env=environment())
-    done = ran.returncode in (0, ALREADY_DONE.get(name, 0))
-    assert done, f"exit {ran.returncode} after {num_kills} kills\n{ran.stdout}{ran.stderr}"
+    finish(name, scenario, material, folder, alone, starter)
+    return num_stopped
+
+
+def finish(
+    name: str, scenario: Scenario, material: Material, folder: Path, alone: Undisturbed, starter: Starter
+) -> Ended:
+    """Run a command again that was disturbed, and compare what it comes to with undisturbed work."""
+    ran = starter.start(material.fill(scenario), folder).wait()
+    assert ran.code in (0, ALREADY_DONE.get(name, 0)), f"exit {ran.code}\n{ran.out}{ran.err}"
     scenario.check(folder)
     assert scenario.digest(folder) == alone.digest
-    return num_kills
+    return ran
 
 
-def _prepare(scenario: Scenario, material: Material, folder: Path) -> None:
+def lay_out(scenario: Scenario, material: Material, folder: Path) -> None:
+    """Make a command's folder as it is before it first runs."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     scenario.before(material.dir, folder)

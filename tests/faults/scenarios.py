@@ -4,8 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import seglab as package
+from tests.faults.nursery import Starter
 from tests.fetch.site import Site, drip, make_zip
 
 TINY = ("--size", "32", "--batch-size", "4", "--set", "model_args.width=4", "--lr", "0.02")
@@ -45,22 +44,33 @@ class Material:
     site: Site
 
     def fill(self, scenario: Scenario) -> list[str]:
-        """Return the command line."""
+        """Return the arguments of seglab."""
         url = self.site.url("/faces.zip")
-        return [sys.executable, "-m", "seglab", *(word.format(material=self.dir, url=url) for word in scenario.command)]
+        return [word.format(material=self.dir, url=url) for word in scenario.command]
+
+    def close(self) -> None:
+        """Close the site."""
+        self.site.close()
 
 
-def make_material(dir: Path) -> Material:
+def make_material(dir: Path, starter: Starter) -> Material:
     """Draw people, train two networks of which the second is better, and put an archive on a site."""
+    dir.mkdir(parents=True)
+
+    def seglab(*arguments: object) -> None:
+        ran = starter.start([str(argument) for argument in arguments], dir).wait()
+        assert ran.code == 0, ran.err
+
     seglab("synth", dir / "data", "-t", "person", "-n", 24, "--size", 64)
     seglab("synth", dir / "raw", "-t", "clothes", "-n", 12, "--size", 64, "--layout", "original")
     for name, epochs in (("old", 1), ("new", 12)):
         where = ("--task", "person", "--data", dir / "data", "--out", dir / name)
-        seglab("train", *where, "--epochs", epochs, *TINY)
+        seglab("train", *where, "--epochs", epochs, "--no-graph", *TINY)
+    seglab("export", dir / "new", dir / "new" / "model.onnx", "--size", "32")
     (dir / "photos").mkdir()
+    for number, path in enumerate(sorted((dir / "data" / "train" / "images").iterdir())[:NUM_PHOTOS]):
+        shutil.copy(path, dir / "photos" / f"{number:02}.jpg")
     rng = np.random.default_rng(0)
-    for number in range(NUM_PHOTOS):
-        Image.fromarray(rng.integers(0, 256, (90, 70, 3), np.uint8)).save(dir / "photos" / f"{number:02}.png")
     site = Site()
     archive = make_zip({f"faces/{number}.txt": bytes(rng.integers(0, 256, 3000, np.uint8)) for number in range(40)})
     site.files["/faces.zip"] = archive
@@ -70,14 +80,6 @@ def make_material(dir: Path) -> Material:
         f'[[faces.sources]]\nurl = "{site.url("/faces.zip")}"\nsha256 = "{hashlib.sha256(archive).hexdigest()}"\n'
     )
     return Material(dir, site)
-
-
-def seglab(*arguments: object) -> None:
-    """Run a command that must succeed."""
-    ran = subprocess.run(
-        [sys.executable, "-m", "seglab", *map(str, arguments)], capture_output=True, text=True, env=environment()
-    )
-    assert ran.returncode == 0, ran.stderr
 
 
 def environment() -> dict[str, str]:
@@ -121,6 +123,34 @@ def whole_dataset(dir: Path) -> None:
             for name in ("image", "label"):
                 with Image.open(dir / "data" / sample[name]) as picture:
                     picture.load()
+
+
+def whole_evaluation(dir: Path) -> None:
+    for path in dir.rglob("evaluation.json"):
+        assert json.loads(path.read_text())["num_images"]
+    for path in dir.glob("report.html"):
+        assert path.read_text().rstrip().endswith("</html>")
+
+
+def whole_annotations(dir: Path) -> None:
+    """What is gathered from all photos holds all of them, or is not there."""
+    if (dir / "found" / "annotations.json").exists():
+        assert len(json.loads((dir / "found" / "annotations.json").read_text())["images"]) == NUM_PHOTOS
+    if (dir / "found" / "rle.csv").exists():
+        assert {line.partition(",")[0] for line in (dir / "found" / "rle.csv").read_text().splitlines()[1:]}
+
+
+def whole_problems(dir: Path) -> None:
+    if (dir / "data.problems.json").exists():
+        assert json.loads((dir / "data.problems.json").read_text())
+    whole_dataset(dir)
+
+
+def break_a_pair(material: Path, folder: Path) -> None:
+    """Make a folder of pairs of which one has no mask."""
+    for kind in ("images", "labels"):
+        shutil.copytree(material / "data" / "train" / kind, folder / "pairs" / ("masks" if kind == "labels" else kind))
+    next((folder / "pairs" / "masks").iterdir()).unlink()
 
 
 def whole_weights(path: Path) -> None:
@@ -190,5 +220,28 @@ SCENARIOS: Mapping[str, Scenario] = {
         whole_served,
         serve_old,
     ),
+    "gather": Scenario(
+        ("predict", "-m", "{material}/new", "{material}/photos", "-o", "found", "--format", "coco", "--format", "rle",
+         "--skip-existing"),
+        lambda dir: files(dir, "found/*.*"),
+        whole_annotations,
+    ),
+    "synth": Scenario(
+        ("synth", "data", "-n", "10", "--size", "48"), lambda dir: files(dir, "data/**/*"), whole_dataset,
+    ),
+    "evaluate": Scenario(
+        ("evaluate", "-m", "{material}/new", "--data", "{material}/data", "--split", "train", "--out", "scores",
+         "--report", "report.html", "--per-image", "each.csv"),
+        lambda dir: files(dir, "scores/*.csv", "each.csv"),
+        whole_evaluation,
+    ),
+    "problems": Scenario(
+        ("prepare", "pairs", "data", "--task", "person", "--drop-bad"),
+        lambda dir: files(dir, "data.problems.json", "data/**/*"),
+        whole_problems,
+        break_a_pair,
+    ),
 }  # fmt: skip
-"""By the name of the command."""
+"""By the name of the command, and further ones that such a command can be asked for."""
+SEVEN = ("fetch", "prepare", "train", "predict", "cutout", "export", "promote")
+"""Killed a hundred times by default."""
