@@ -1,4 +1,4 @@
-"""``seglab export``: a model as a graph for other programs."""
+"""``seglab export``: a model as a graph for other programs, or as a small bundle to ship."""
 
 import shlex
 from pathlib import Path
@@ -9,22 +9,25 @@ import typer
 from seglab.cli.console import escape, note, print_json
 from seglab.cli.options import ForceOption, JsonOption
 from seglab.cli.transfers import size_text
-from seglab.errors import UsageError, unknown
+from seglab.errors import DataError, UsageError, unknown
+from seglab.notation import parse_toml
 
 if TYPE_CHECKING:
     from seglab.models.export import Export, ExportOptions
 
 __all__ = ["export"]
 
-_FORMATS: Final = ("onnx",)
+_FORMATS: Final = ("onnx", "bundle")
+_ABOUT: Final = ("licence", "commercial", "terms")
+"""What ``--about`` may say."""
 
 
 def export(
     model: Annotated[str, typer.Argument(help="A run, a bundle, or a task that comes with seglab.", metavar="MODEL")],
     out: Annotated[
-        Path | None, typer.Argument(help="The graph.", metavar="[OUT]", show_default="in the bundle")
+        Path | None, typer.Argument(help="The graph, or the bundle.", metavar="[OUT]", show_default="in the bundle")
     ] = None,
-    format: Annotated[str, typer.Option("--format", help="onnx.", metavar="NAME")] = _FORMATS[0],
+    format: Annotated[str, typer.Option("--format", help="onnx or bundle.", metavar="NAME")] = _FORMATS[0],
     size: Annotated[
         str | None,
         typer.Option(
@@ -39,6 +42,10 @@ def export(
     profile: Annotated[
         str, typer.Option("--profile", help="seglab: logits. rembg: a mask for its u2net_custom.", metavar="NAME")
     ] = "seglab",
+    about: Annotated[
+        Path | None,
+        typer.Option("--about", help="With --format bundle: TOML with licence, commercial and terms.", metavar="FILE"),
+    ] = None,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Compare with torch on drawn photos before writing.")
     ] = True,
@@ -55,8 +62,12 @@ def export(
 
     [bold]rembg i -m u2net_custom -x '{"model_path": "~/.u2net/people.onnx"}' photo.jpg cut.png[/bold]
 
+    [bold]seglab export runs/a shipped/person --format bundle[/bold]
+
     In rembg's profile the mask is the sum of the task's foreground classes. rembg makes every photo 320x320, whatever
     its shape, and brightens dark ones; what the model wants besides is done inside the graph.
+
+    A bundle to ship has weights and graph in half the bytes: stored in float16, computed in float32.
     """
     from seglab.device import import_torch
     from seglab.models.bundle import find_model
@@ -65,14 +76,51 @@ def export(
         raise unknown("format", format, _FORMATS)
     path = find_model(model)
     import_torch()
-    from seglab.models.export import ExportOptions, export_model
+    from seglab.models.export import ExportOptions, export_bundle, export_model
 
-    size_hw = None if size in (None, "dynamic") else _size_hw(str(size))
-    options = ExportOptions(profile=profile, size_hw=size_hw, must_be_free=size == "dynamic", half=fp16)
-    done = export_model(path, out or _default_path(model, path, options), options, verify=verify, force=force)
+    if format == "bundle":
+        _refuse_graph_options(size=size is not None, fp16=fp16, profile=profile != "seglab")
+        options = ExportOptions(compact=True)
+        done = export_bundle(path, _folder(out), _about(about), verify=verify, force=force)
+    else:
+        if about is not None:
+            raise UsageError("`--about` is for `--format bundle`")
+        size_hw = None if size in (None, "dynamic") else _size_hw(str(size))
+        options = ExportOptions(profile=profile, size_hw=size_hw, must_be_free=size == "dynamic", half=fp16)
+        done = export_model(path, out or _default_path(model, path, options), options, verify=verify, force=force)
     _tell(done, options, verify)
     if json:
         print_json(_values(done, options))
+
+
+def _refuse_graph_options(**given: bool) -> None:
+    names = [f"`--{name}`" for name, is_given in given.items() if is_given]
+    if names:
+        raise UsageError(f"{', '.join(names)}: not with `--format bundle`, whose graph takes any size in float32")
+
+
+def _folder(out: Path | None) -> Path:
+    if out is None:
+        raise UsageError("`--format bundle` needs a folder", "seglab export MODEL FOLDER --format bundle")
+    return out
+
+
+def _about(path: Path | None) -> dict[str, str]:
+    """Return what a file says of a bundle's terms."""
+    if path is None:
+        return {}
+    try:
+        values = parse_toml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read `{path}`: {error}") from error
+    for name, value in values.items():
+        if name not in _ABOUT:
+            raise unknown("key", name, _ABOUT)
+        if not isinstance(value, str):
+            raise UsageError(f"`{name}` in `{path}` must be a text")
+    if values.get("commercial", "yes") not in ("yes", "no", "unclear"):
+        raise UsageError(f"`commercial` in `{path}` must be yes, no or unclear")
+    return dict(values)
 
 
 def _default_path(model: str, path: Path, options: "ExportOptions") -> Path:

@@ -28,7 +28,16 @@ from seglab.data.scene import View
 from seglab.device import Device, num_threads
 from seglab.errors import DataError, UsageError, unknown
 from seglab.files import sweep, sync_dir, write_bytes
-from seglab.models.bundle import EXPORT_KEY, GRAPH_NAME, METADATA_KEY, PROFILES, BundleConfig, load_network
+from seglab.models.bundle import (
+    EXPORT_KEY,
+    GRAPH_NAME,
+    METADATA_KEY,
+    PROFILES,
+    WEIGHTS_NAME,
+    BundleConfig,
+    load_network,
+)
+from seglab.models.compact import save_compact, store_half
 from seglab.models.forms import REMBG_SIZE_HW, HalfPrecision, MainOutput, NamedOutputs, RembgMask, output_names
 from seglab.models.headers import MAX_GRAPH_BYTES
 from seglab.models.session import INPUT_NAME, open_session, runtime_errors
@@ -36,7 +45,16 @@ from seglab.models.verification import Agreement, Shape, Unfaithful, compare, ph
 from seglab.models.weights import fold_batch_norm, refuse_nan
 from seglab.version import __version__
 
-__all__ = ["OPSET", "Export", "ExportOptions", "export_graph", "export_model", "export_onnx", "photo_like"]
+__all__ = [
+    "OPSET",
+    "Export",
+    "ExportOptions",
+    "export_bundle",
+    "export_graph",
+    "export_model",
+    "export_onnx",
+    "photo_like",
+]
 
 OPSET: Final = 18
 """What torch's exporter itself speaks, and every ONNX Runtime since 1.14 understands."""
@@ -65,6 +83,9 @@ class ExportOptions:
     """Fail if height and width cannot be free, instead of fixing them at the model's own."""
     half: bool = False
     """Compute in float16; inputs and outputs stay float32."""
+    compact: bool = False
+    """Compute in float32 with kernels that are stored in float16, where those of the bundle are: see
+    :mod:`seglab.models.compact`."""
 
     def __post_init__(self) -> None:
         if self.profile not in PROFILES:
@@ -121,6 +142,30 @@ def export_graph(dir: Path, *, verify: bool = True) -> Export:
     return export_model(dir, dir / GRAPH_NAME, ExportOptions(), verify=verify, force=True)
 
 
+def export_bundle(
+    path: Path, dir: Path, data: Mapping[str, Any], *, verify: bool = True, force: bool = False
+) -> Export:
+    """Write a bundle to ship: weights and graph of half the bytes, see :mod:`seglab.models.compact`.
+
+    Args:
+        path: A bundle or its weights.
+        dir: The new bundle.
+        data: Added to what its configuration says of the data: licence, terms.
+        verify: Compare its graph with the network.
+        force: Replace a bundle that is there.
+
+    Raises:
+        UsageError: If the folder holds a model already, or is the one that is exported.
+        DataError: If the model cannot be loaded or exported, or the bundle cannot be written.
+    """
+    if dir.exists() and dir.resolve() == (path if path.is_dir() else path.parent).resolve():
+        raise UsageError(f"`{dir}` is the model itself", "name another folder")
+    if not force and any((dir / name).exists() for name in (WEIGHTS_NAME, GRAPH_NAME)):
+        raise UsageError(f"`{dir}` holds a model already", "`--force` replaces it")
+    save_compact(path, dir, data)
+    return export_model(dir, dir / GRAPH_NAME, ExportOptions(compact=True), verify=verify, force=True)
+
+
 def export_model(
     path: Path, out_path: Path, options: ExportOptions, *, verify: bool = True, force: bool = False
 ) -> Export:
@@ -153,6 +198,8 @@ def export_model(
             form = _form(fold_batch_norm(network)[0], config, options)
             names = ("alpha",) if options.profile == "rembg" else output_names(network)
             graph = _convert(form, _grid_hw(config, options), free, names)
+            if options.compact:
+                store_half(graph, network)
             data = _finish(graph, config, options, free)
             agreement = _verify(data, network, config, options, free) if verify else _UNVERIFIED
         except (torch.onnx.OnnxExporterError, Unfaithful) as error:
