@@ -176,7 +176,8 @@ def load_task(name_or_path: str) -> Task:
     except FileNotFoundError:
         raise UsageError(f"there is no task file `{path}`", f"known tasks: {', '.join(TASKS)}") from None
     except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read task file `{path}`: {error}", "a task is a TOML file in UTF-8") from error
+        why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot read task file `{path}`: {why}", "a task is a TOML file in UTF-8") from error
     try:
         return Task.from_dict(values, where=str(path))
     except DataError as error:

@@ -154,6 +154,8 @@ def open_dataset(dir: Path) -> Dataset:
     Raises:
         DataError: If there is no finished dataset, it was changed by hand, or a newer seglab made it.
     """
+    if dir.is_file():
+        raise DataError(f"`{dir}` is a file, not a prepared dataset", "name the folder that `seglab prepare` made")
     if not dir.is_dir():
         raise DataError(f"there is no dataset `{dir}`", f"make it with `seglab prepare RAW {dir} --task TASK`")
     head = _read_head(dir)

@@ -175,6 +175,7 @@ SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "unknown key, wrong type, number as text, negative, zero, empty: 2": (
         "test_a_setting_that_makes_no_sense", "test_a_recipe_that_makes_no_sense",
         "test_all_that_is_wrong_is_said_at_once",
+        "test_files_and_folders_in_each_others_places",
     ),
     "two runs in one run directory: 5": (
         "test_two_runs_in_one_run_directory", "training/test_train_command.py::test_a_second_start_is_busy",

@@ -65,6 +65,27 @@ def test_a_recipe_that_makes_no_sense(seglab: Seglab, text: str, words: str) -> 
     assert tree(Path()) == ["own.toml"]
 
 
+def test_files_and_folders_in_each_others_places(seglab: Seglab) -> None:
+    """What is advised is no command that would fail at the same."""
+    written("file", b"x")
+    written("bytes.toml", bytes(range(256)))
+    Path("d.toml").mkdir()
+    before = tree(Path())
+    for arguments, code, message in (
+        ((*TRAIN[:-1], "file"), 3, "`file` is a file, not a prepared dataset"),
+        (("inspect", "file"), 3, "`file` is a file, not a prepared dataset"),
+        (("prepare", "raw", "out", "--task", "d.toml"), 2, "cannot read task file `d.toml`: Is a directory"),
+        (("prepare", "raw", "out", "--task", "bytes.toml"), 2, "cannot read task file `bytes.toml`: it is not UTF-8"),
+        (("train", "--resume", "file"), 3, "`file` is a file, not the folder of a run"),
+        ((*TRAIN, "--recipe", "d.toml"), 3, "cannot read recipe `d.toml`: Is a directory"),
+        (("predict", "a.png", "--model", "d.toml"), 3, "`a.png` does not exist"),
+        (("fetch", "x", "--registry", "d.toml"), 3, "cannot read registry `d.toml`: Is a directory"),
+    ):
+        ran = seglab(*arguments)
+        assert (ran.code, ran.error) == (code, message)
+        assert tree(Path()) == before
+
+
 def test_all_that_is_wrong_is_said_at_once(seglab: Seglab) -> None:
     ran = seglab(*TRAIN, "--epochs", "-1", "--batch-size", "0", "--lr", "-2")
     assert ran.code == 2
