@@ -99,7 +99,9 @@ def read_settings(path: Path) -> RunSettings:
             values.get("launch", ""),
         )
     except NotADirectoryError:
-        raise DataError(f"`{path}` is a file, not the folder of a run", "`--resume RUN` takes what `--out` was") from None
+        raise DataError(
+            f"`{path}` is a file, not the folder of a run", "`--resume RUN` takes what `--out` was"
+        ) from None
     except FileNotFoundError:
         message = f"there is no run to resume in `{path}`: it has no `{SETTINGS}`"
         raise DataError(
