@@ -23,7 +23,7 @@ SCRIPTS = sorted(path.relative_to(EXAMPLES_DIR).as_posix() for path in EXAMPLES_
 PROGRAMS = sorted(path.name for path in EXAMPLES_DIR.glob("*.py"))
 RESULTS = {
     "ci_smoke.sh": ("smoke/scores.json", "smoke/photos.jsonl"),
-    "own_task/run.sh": ("outfit/run/config.json",),
+    "own_task/run.sh": ("outfit/data.png", "outfit/run/config.json", "outfit/overlays/legend.json"),
     "torchrun.sh": ("several/run/model.onnx", "several/scores.json"),
 }
 """What each example that needs no arguments leaves behind."""
