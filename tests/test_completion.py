@@ -172,6 +172,7 @@ def test_damage_on_the_line_is_no_matter(complete: Complete, tmp_path: Path) -> 
 FREE = {
     "fetch": {"out", "from_path", "registry"},
     "prepare": {"raw", "out", "val", "test", "max_side", "size", "fit", "colours", "workers", "link"},
+    "join": {"out", "link"},
     "synth": {"out", "num", "size", "seed", "val", "test"},
     "inspect": {"sheet", "num_random", "seed", "workers"},
     "models": {"out"},
