@@ -57,7 +57,13 @@ def train(
     ] = False,
     model: Annotated[str | None, _option("model", "A model of the zoo.", "NAME")] = None,
     init: Annotated[
-        str | None, _option("init", "Start with the tensors of a model that fit; of a checkpoint, too.", "MODEL|FILE")
+        str | None,
+        _option(
+            "init",
+            "Start with the tensors of a model that fit; of a checkpoint, too. embedded: of the task's that comes with "
+            "seglab.",
+            "MODEL|FILE|embedded",
+        ),
     ] = None,
     encoder_weights: Annotated[
         str | None, _option("encoder_weights", "Start the encoder with published weights.", "auto|none|NAME|FILE")

@@ -19,10 +19,12 @@ from seglab.models.zoo import CHECKPOINTS, ZooRow, names, row, rows
 from seglab.tasks import TASKS
 
 __all__ = [
+    "EMBEDDED",
     "Family",
     "Weights",
     "embedded_dir",
     "embedded_names",
+    "embedded_weights",
     "families",
     "family_rows",
     "named_model",
@@ -31,6 +33,8 @@ __all__ = [
     "weights",
 ]
 
+EMBEDDED: Final = "embedded"
+"""What ``--init`` takes for the weights of the task at hand that come with seglab."""
 _SMP: Final = "smp-"
 _TRAIN_ENCODER: Final = "seglab train --task TASK --data DIR --model DECODER-{} --encoder-weights auto"
 
@@ -126,6 +130,19 @@ def embedded_names() -> list[str]:
     folder = embedded_dir("")
     found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     return [name for name in found if any((folder / name / file).is_file() for file in (WEIGHTS_NAME, GRAPH_NAME))]
+
+
+def embedded_weights(task_name: str) -> Path:
+    """Return the bundle of a task that comes with seglab, for a network of the same task to start from.
+
+    Raises:
+        DataError: If there is none.
+    """
+    names = embedded_names()
+    if task_name in names:
+        return embedded_dir(task_name)
+    others = f"; `--init {names[0]}` starts from those of `{names[0]}`" if names else ""
+    raise DataError(f"no weights for task `{task_name}` come with seglab", f"leave `--init` out{others}")
 
 
 def named_model(name: str) -> Path | None:

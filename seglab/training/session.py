@@ -130,7 +130,8 @@ class Session:
         with self._team.together():
             if not self._team.is_first:
                 return
-            for origin in start_network(network, self._config, accept_noncommercial=job.accept_noncommercial):
+            name = job.dataset.task.name
+            for origin in start_network(network, self._config, name, accept_noncommercial=job.accept_noncommercial):
                 job.watcher.note(origin.line)
                 self._origins.append(origin.to_dict())
 

@@ -11,6 +11,7 @@ from torch import nn
 from seglab.config import Preprocess, TrainConfig
 from seglab.data.fetching.registry import load_registry
 from seglab.errors import DataError, UsageError
+from seglab.models.catalogue import EMBEDDED, embedded_weights
 from seglab.models.checkpoint import read_tensors
 from seglab.models.encoder_decoder import EncoderDecoder
 from seglab.models.pretrained import (
@@ -90,12 +91,15 @@ def class_weights_of(config: TrainConfig, task: Task, samples: "Sequence[Sample]
     return weights
 
 
-def start_network(network: nn.Module, config: TrainConfig, *, accept_noncommercial: bool = False) -> list[Origin]:
+def start_network(
+    network: nn.Module, config: TrainConfig, task_name: str = "", *, accept_noncommercial: bool = False
+) -> list[Origin]:
     """Give a network the weights that it starts with, in place. Nothing is downloaded.
 
     Args:
         network: With random weights.
         config: ``encoder_weights`` and ``init`` matter here, and ``model`` names the encoder.
+        task_name: Whose weights ``init = "embedded"`` means.
         accept_noncommercial: Take weights that must not be used commercially, too.
 
     Returns:
@@ -109,19 +113,20 @@ def start_network(network: nn.Module, config: TrainConfig, *, accept_noncommerci
     if config.encoder_weights != "none":
         origins.append(_start_encoder(network, config, accept_noncommercial))
     if config.init:
-        origins.append(_start_whole(network, config, accept_noncommercial))
+        where = str(embedded_weights(task_name)) if config.init == EMBEDDED else config.init
+        origins.append(_start_whole(network, config.init, where, accept_noncommercial))
     if config.freeze_encoder and not any(origin.source for origin in origins):
         hint = "`--encoder-weights` or `--init` gives it weights"
         origins.append(Origin("encoder", f"the encoder stays random, as it is frozen: {hint}"))
     return origins
 
 
-def _start_whole(network: nn.Module, config: TrainConfig, accept_noncommercial: bool) -> Origin:
-    tensors, path = read_weights(config.init)
+def _start_whole(network: nn.Module, name: str, where: str, accept_noncommercial: bool) -> Origin:
+    tensors, path = read_weights(where)
     licence, commercial = terms_of(path) or ("", "")
-    accept_terms(config.init, licence, commercial, accept_noncommercial=accept_noncommercial)
+    accept_terms(name, licence, commercial, accept_noncommercial=accept_noncommercial)
     done = initialise(network, tensors, path)
-    line = f"{done.copied} of {done.num_tensors} tensors start as in `{config.init}`"
+    line = f"{done.copied} of {done.num_tensors} tensors start as in `{name}`"
     if done.fresh:
         line += f"; random: {', '.join(done.fresh[:3])}{' ...' if len(done.fresh) > 3 else ''}"
     return Origin("network", line, path.name, _sha256(path), licence, commercial, done)

@@ -8,13 +8,15 @@ import sys
 import pytest
 import torch
 
-from seglab.config import TrainConfig
-from seglab.errors import UsageError
-from seglab.models.bundle import load_weights, read_config
+from seglab.config import Preprocess, TrainConfig
+from seglab.errors import DataError, UsageError
+from seglab.models import catalogue
+from seglab.models.bundle import BundleConfig, load_weights, read_config, save_bundle
 from seglab.models.encoder_decoder import bare_encoder
 from seglab.models.pretrained import FETCHED, terms_of
 from seglab.models.weights import save_tensors
 from seglab.models.zoo import build
+from seglab.tasks import TASKS
 from seglab.training.loop import train
 from seglab.training.start import start_network
 
@@ -151,6 +153,31 @@ def test_a_fetched_checkpoint_starts_a_network_by_its_name(config, cache_dir):
     (origin,) = start_network(build("u2netp", 4), config)
     assert (origin.copied.copied, origin.copied.num_tensors) == (784, 798)
     assert (origin.licence, origin.commercial, origin.source) == ("Apache-2.0", "yes", "u2netp.pth")
+
+
+def test_the_weights_that_come_with_seglab_start_a_network_of_their_task(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(catalogue, "embedded_dir", lambda name: tmp_path / "weights" / name)
+    config = dataclasses.replace(config, init="embedded")
+    with pytest.raises(DataError, match="no weights for task `person` come with seglab") as failure:
+        start_network(build(config.model, 2, **config.model_args), config, "person")
+    assert failure.value.hint == "leave `--init` out"
+    trained = build(config.model, 2, **config.model_args)
+    bundle = BundleConfig(
+        task=TASKS["person"], model=config.model, model_args=config.model_args, preprocess=Preprocess(size_hw=(32, 32)),
+        data={"licence": "see its model card", "commercial": "unclear"},
+    )  # fmt: skip
+    tensors = {name: tensor.half() if tensor.ndim >= 2 else tensor for name, tensor in trained.state_dict().items()}
+    save_bundle(tmp_path / "weights" / "person", bundle, tensors)
+    network = build(config.model, 2, **config.model_args)
+    (origin,) = start_network(network, config, "person")
+    assert (origin.copied.copied, origin.commercial) == (origin.copied.num_tensors, "unclear")
+    assert "start as in `embedded`" in origin.line
+    for name, tensor in network.state_dict().items():
+        assert tensor.dtype == trained.state_dict()[name].dtype
+        torch.testing.assert_close(tensor, trained.state_dict()[name], atol=1e-3, rtol=1e-3)
+    with pytest.raises(DataError) as failure:
+        start_network(build(config.model, 3, **config.model_args), config, "hands")
+    assert failure.value.hint == "leave `--init` out; `--init person` starts from those of `person`"
 
 
 @pytest.mark.slow
