@@ -9,8 +9,8 @@ from typing import Final
 __all__ = ["COMMANDS", "main", "program"]
 
 COMMANDS: Final = (
-    "fetch", "prepare", "synth", "join", "inspect", "models", "train", "evaluate", "compare", "predict", "cutout", "export",
-    "promote", "demo", "doctor",
+    "fetch", "prepare", "synth", "join", "inspect", "models", "train", "evaluate", "compare", "predict", "cutout",
+    "export", "promote", "demo", "doctor",
 )  # fmt: skip
 """The subcommands in the order of use. Each is a function, or a group of them, of its module in :mod:`seglab.cli`."""
 
