@@ -8,10 +8,12 @@
     result = predictor("photo.jpg")
     result.save_cutout("photo.png", crop=True, margin="5%")
 
-Importing this imports nothing else: what is listed here comes when it is first used.
+Importing this imports nothing else: what is listed here comes when it is first used. It only tells ONNX Runtime, which
+looks once and early, not to report to its makers: nothing but ``seglab fetch`` uses the network.
 """
 
 import importlib
+import os
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +40,9 @@ _HOMES = MappingProxyType(
         "load": "seglab.inference.api",
     }
 )
+
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def __getattr__(name: str) -> Any:

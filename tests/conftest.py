@@ -5,6 +5,7 @@ import os
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy, OpenCV or torch is imported, and for child processes
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests import it before seglab
 os.environ.pop("SEGLAB_DEVICE", None)
 
 

@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -57,7 +58,9 @@ def note(text: str) -> None:
 
 def print_json(values: Any) -> None:
     """Write one line of JSON to stdout and flush it, so that a pipe sees it at once."""
-    line = json.dumps(values, ensure_ascii=False, allow_nan=False)
+    line = _CONTROLS.sub(
+        lambda found: f"\\u{ord(found[0]):04x}", json.dumps(values, ensure_ascii=False, allow_nan=False)
+    )
     if "stdout" in _closed and sys.stdout.name == os.devnull:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF), "stdout")
     try:
@@ -81,6 +84,10 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     from rich.console import Console
 
     Console(stderr=True, highlight=False, emoji=False).print(table)
+
+
+_CONTROLS: Final = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""What JSON leaves as it is and terminals obey: more controls, and what turns the direction of writing."""
 
 
 class Progress(Protocol):

@@ -6,12 +6,12 @@ that do not begin as typed are dropped later. Where nothing fits, the shell prop
 tables of the code, without torch.
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias, get_args
 
 from seglab.errors import SeglabError
+from seglab.notation import parse_json
 from seglab.tasks import TASKS, Task, load_task
 
 __all__ = ["PROPOSERS", "Given", "Proposal", "Proposer"]
@@ -244,14 +244,14 @@ def _task_of_data(given: Given) -> Task | None:
     if not given.get("data"):
         return None
     path = Path(given["data"]) / "dataset.json"
-    return Task.from_dict(json.loads(path.read_text(encoding="utf-8"))["task"], where=str(path))
+    return Task.from_dict(parse_json(path.read_text(encoding="utf-8"))["task"], where=str(path))
 
 
 def _task_of_record(given: Given) -> Task | None:
     path = next((word for word in given.get("words", ()) if word.endswith(".json") and Path(word).is_file()), None)
     if path is None:
         return None
-    return Task.from_dict(json.loads(Path(path).read_text(encoding="utf-8"))["task_definition"], where=path)
+    return Task.from_dict(parse_json(Path(path).read_text(encoding="utf-8"))["task_definition"], where=path)
 
 
 def _task_of_model(given: Given) -> Task | None:

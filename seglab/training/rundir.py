@@ -16,6 +16,7 @@ import json
 import pickle
 import shlex
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -87,7 +88,9 @@ class RunDir:
         try:
             with zipfile.ZipFile(path) as archive:  # torch does not compare the checksums that it writes
                 is_whole = archive.testzip() is None
-            state = torch.load(path, map_location="cpu", weights_only=True) if is_whole else None  # noqa: TID251
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's, of pickles that it did not write: the error says it all
+                state = torch.load(path, map_location="cpu", weights_only=True) if is_whole else None  # noqa: TID251
         except _DAMAGES as error:
             raise self.damaged("it is cut short, or was changed") from error
         if not is_whole:

@@ -262,6 +262,10 @@ def configuration() -> dict[str, Any]:
     return config.to_dict()
 
 
+def about_models() -> list[bytes]:
+    return [b'licence = "MIT"\ncommercial = "yes"\n']
+
+
 def configurations() -> list[bytes]:
     return [json.dumps(configuration()).encode()]
 

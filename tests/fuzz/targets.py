@@ -403,11 +403,25 @@ def login(dir: Path, data: bytes) -> None:
             os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
 
 
+def proposals(dir: Path, data: bytes) -> None:
+    from seglab.cli.proposals import _task
+
+    (dir / "dataset.json").write_bytes(data)
+    _task({"data": str(dir)})
+    _task({"words": [str(dir / "dataset.json")]})
+
+
+def about(path: Path) -> object:
+    from seglab.cli.export import _about
+
+    return _about(path)
+
+
 def fetch_notes(dir: Path, data: bytes) -> None:
     """What an interrupted fetch left, and the note in a folder of fetched data."""
     from seglab.data import fetch
     from seglab.data.fetching import mirrors, obtain
-    from seglab.data.fetching.places import fetched_path
+    from seglab.data.fetching.places import fetch_again, fetched_path
     from seglab.data.fetching.registry import Source
 
     (dir / "done").write_bytes(b"12345")
@@ -417,6 +431,7 @@ def fetch_notes(dir: Path, data: bytes) -> None:
     mirrors._read_refusal(dir)
     fetch._read_source(dir)
     fetched_path(dir)
+    fetch_again(dir / "a.pth")
 
 
 def _garments(dir: Path, data: bytes) -> None:
@@ -467,11 +482,14 @@ TARGETS: Final[Mapping[str, Target]] = {
     "colours-json": Target(of_file(colours, "a.json"), seeds.colour_objects, "json"),
     "bundle-safetensors": Target(bundle, seeds.bundle, "safetensors"),
     "bundle-config": Target(bundle_copy, seeds.configurations, "json"),
+    "bundle-about": Target(of_file(about, "a.toml"), seeds.about_models, "toml"),
+    "completion": Target(proposals, lambda: [seeds.dataset(), *seeds.evaluation()], "json"),
     "bundle-network": Target(network, seeds.bundle, "safetensors"),
     "checkpoint-zip": Target(of_file(checkpoint, "a.pth"), seeds.torch_zips, "zip"),
     "checkpoint-pickle": Target(of_file(checkpoint, "a.pth"), seeds.torch_pickles),
     "checkpoint-safetensors": Target(of_file(checkpoint, "a.safetensors"), seeds.plain_tensors, "safetensors"),
     "fetched-weights": Target(of_file(fetched_weights, "a"), seeds.any_weights),
+    "fetched-safetensors": Target(of_file(fetched_weights, "a"), seeds.plain_tensors, "safetensors"),
     "onnx": Target(of_file(graph, "a.onnx"), seeds.graphs),
     "archive-zip": Target(of_file(archive, "a"), seeds.zips, "zip", fresh=True),
     "archive-tar": Target(of_file(archive, "a"), seeds.tars, fresh=True),

@@ -389,3 +389,34 @@ def test_a_zip_member_without_a_name(tmp_path):
     data[end + 12 : end + 16] = struct.pack("<I", end - at)
     with pytest.raises(DataError, match="has no name"):
         TARGETS["archive-zip"].parse(tmp_path, bytes(data))
+
+
+def test_fetched_tensors_that_end_nowhere(tmp_path):
+    from seglab.data.fetching.weight_files import why_no_weights
+
+    for end in (float("inf"), {}, "x", None):
+        path = safetensors(tmp_path / "a", {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, end]}}, b"8" * 8)
+        assert "damaged" in why_no_weights(path, "a.safetensors")
+
+
+def test_a_damaged_resume_state_is_told_in_our_words_alone(tmp_path, recwarn, capfd):
+    """torch warns of a pickle that it did not write, on the terminal and in its own words."""
+    whole = seeds.resume_states()[0]
+    buffer = BytesIO()
+    with zipfile.ZipFile(BytesIO(whole)) as archive, zipfile.ZipFile(buffer, "w") as changed:
+        for info in archive.infolist():
+            data = archive.read(info)
+            changed.writestr(info, b"\x80\x04" + data[2:] if info.filename.endswith("data.pkl") else data)
+    for data in (
+        buffer.getvalue(),
+        whole[:-30],
+        whole.replace(b"learner", b"LEARNER"),
+        b"PK\x03\x04",
+        b"",
+        b"\x80\x04K\x01.",
+    ):
+        (tmp_path / "last.pt").write_bytes(data)
+        with suppress(DataError):
+            RunDir(tmp_path).load_state()
+    assert not recwarn.list
+    assert capfd.readouterr() == ("", "")

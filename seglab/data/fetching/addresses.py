@@ -2,7 +2,7 @@
 
 import re
 from typing import Final
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 __all__ = ["HIDDEN", "without_secrets"]
 
@@ -31,8 +31,8 @@ def without_secrets(url: str) -> str:
 
 
 def _hidden(query: str) -> str:
-    names = [name for name, _ in parse_qsl(query, keep_blank_values=True) if _SECRET.search(name)]
-    for name in names:
-        at = re.escape(quote(name, safe="")), re.escape(name)
-        query = re.sub(rf"(^|&)({at[0]}|{at[1]})=[^&]*", rf"\1\2={HIDDEN}", query)
-    return query
+    fields = [field.partition("=") for field in query.split("&")]
+    return "&".join(
+        f"{name}={HIDDEN}" if equals and _SECRET.search(unquote(name)) else f"{name}{equals}{value}"
+        for name, equals, value in fields
+    )

@@ -1,6 +1,5 @@
 """Where fetched things lie, and how they are found again."""
 
-import json
 import os
 import shlex
 import sys
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from seglab.data.fetching.registry import Row, load_registry
+from seglab.notation import parse_json
 
 __all__ = [
     "OFFLINE_VARIABLE",
@@ -70,8 +70,8 @@ def fetch_again(path: Path) -> str:
     """
     folder = next((folder for folder in path.absolute().parents if (folder / SOURCE_NAME).is_file()), None)
     try:
-        name = str(json.loads((folder / SOURCE_NAME).read_bytes())["name"]) if folder is not None else ""
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        name = str(parse_json((folder / SOURCE_NAME).read_bytes())["name"]) if folder is not None else ""
+    except (OSError, ValueError, KeyError, TypeError):
         return ""
     if folder is None or not name or name.startswith("-"):
         return ""

@@ -1,6 +1,5 @@
 """Whether a file of weights is whole: its own tables are compared with its length. Nothing in it is executed."""
 
-import json
 import mmap
 import pickletools
 import zipfile
@@ -12,6 +11,7 @@ from typing import IO, Any, BinaryIO, Final, cast
 from seglab.data.fetching.admission import ArchiveError, Limits
 from seglab.data.fetching.sniffing import HEAD_BYTES, refusal, sniff
 from seglab.data.pickles import CodeError, PickleError, Reader, read_pickle
+from seglab.notation import parse_json
 
 __all__ = ["code_in_weights", "why_no_weights"]
 
@@ -215,9 +215,9 @@ def _check_safetensors(handle: BinaryIO, size: int) -> None:
     if length > min(size - 8, SAFETENSORS_HEADER_BYTES):
         raise _Wrong(f"a safetensors file that is cut off: {size} bytes")
     try:
-        values = json.loads(handle.read(length))
+        values = parse_json(handle.read(length))
         ends = [int(entry["data_offsets"][1]) for name, entry in values.items() if name != "__metadata__"]
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
         raise _Wrong("a safetensors file with a damaged header") from error
     promised = 8 + length + max(ends, default=0)
     if promised != size:
