@@ -383,6 +383,9 @@ def names(path: Path) -> object:
 def photo_list(path: Path) -> object:
     from seglab.inference.inputs import find_sources
 
+    lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    if any(os.path.isdir(line.removesuffix(b"\r")) for line in lines if b"\0" not in line):  # noqa: PTH112 - bytes
+        return None  # a folder is searched, and `/` is one
     return list(find_sources([f"@{path}"]))
 
 
