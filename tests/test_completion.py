@@ -76,6 +76,7 @@ def complete(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         ("seglab train --recipe person-p", ["person-pix2pix", "person-pix2pix-edge"]),
         ("seglab train --model unet-li", ["unet-light"]),
         ("seglab train --optimizer adam", ["adamw", "adam"]),
+        ("seglab train --init emb", ["embedded"]),
         ("seglab train --augment st", ["standard", "strong"]),
         ("seglab train --set ema", ["ema="]),
         ("seglab train --set augment.hf", ["augment.hflip="]),

@@ -108,6 +108,13 @@ def _models(given: Given, typed: str) -> Iterator[Proposal]:
     yield from _bundles(given, typed)
 
 
+def _beginnings(given: Given, typed: str) -> Iterator[Proposal]:
+    from seglab.models.catalogue import EMBEDDED
+
+    yield EMBEDDED, "the weights that come with seglab for the task"
+    yield from _models(given, typed)
+
+
 def _fetched(given: Given, typed: str) -> Iterator[Proposal]:  # noqa: ARG001
     from seglab.data.fetching.places import fetched_checkpoint
     from seglab.data.fetching.registry import load_registry
@@ -267,7 +274,7 @@ PROPOSERS: Final[Mapping[str, Proposer]] = {
     "tta": _manner("VIEWS"), "split": _one_of("train", "val", "test"), "tile": _one_of("auto"), "metric": _metrics,
     "fetch.name": _fetchable, "prepare.source": _sources, "prepare.rules": _one_of("documented", "original"),
     "synth.layout": _one_of("prepared", "original"), "inspect.data": _datasets, "train.run": _started,
-    "train.recipe": _recipes, "train.model": _networks, "train.init": _models,
+    "train.recipe": _recipes, "train.model": _networks, "train.init": _beginnings,
     "train.encoder_weights": _one_of("auto", "none"), "train.batch_size": _one_of("auto"),
     "train.optimizer": _choices("Optimizer"), "train.schedule": _choices("Schedule"),
     "train.layout": _choices("Layout"), "train.class_weights": _one_of("auto", "none"), "train.augment": _presets,
