@@ -20,6 +20,10 @@ def _file(classname: str) -> str:
     return classname.removeprefix("tests.").replace(".", "/") + ".py"
 
 
+def _short(name: str) -> str:
+    return name if len(name) <= 80 else f"{name[:77]}..."
+
+
 def lines(tests: list[tuple[float, str, str]], rows: int) -> list[str]:
     """Return the report: a total, the slowest tests, and the files by what all their tests took."""
     total_s = sum(seconds for seconds, *_ in tests)
@@ -27,7 +31,9 @@ def lines(tests: list[tuple[float, str, str]], rows: int) -> list[str]:
     for seconds, file, _ in tests:
         files[file] += seconds  # type: ignore[assignment]  # a Counter of seconds
     found = [f"{len(tests)} tests, {total_s:.0f} s of one process after the other", "", "slowest tests"]
-    found += [f"  {seconds:6.1f} s  {file}  {name}" for seconds, file, name in sorted(tests, reverse=True)[:rows]]
+    found += [
+        f"  {seconds:6.1f} s  {file}  {_short(name)}" for seconds, file, name in sorted(tests, reverse=True)[:rows]
+    ]
     found += ["", "slowest files"]
     found += [f"  {seconds:6.1f} s  {seconds / total_s:4.0%}  {file}" for file, seconds in files.most_common(rows)]
     return found
