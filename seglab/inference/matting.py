@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from seglab.data.images import resize_image
 
-__all__ = ["GuidedFilter", "decontaminate", "feather", "soft_alpha", "working_hw"]
+__all__ = ["WORK_SIDE", "GuidedFilter", "decontaminate", "feather", "soft_alpha", "working_hw"]
 
 Uint8 = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
@@ -34,8 +34,9 @@ SURE: Final = 0.05
 CHUNK_PIXELS: Final = 2**20
 """How many pixels of the photo are looked at in one go."""
 WIDE: Final = 45
-NARROW: Final = 5
-"""Radii of the means, at the working size, that tell the foreground's colours from the background's."""
+"""Radius of the means, at the working size, that first tell the foreground's colours from the background's."""
+NARROW: Final = (2, 1)
+"""Radii of those that follow, at half of that size: two small steps come nearer than one of twice the size would."""
 SOLVED_RADIUS: Final = 2
 """Windows, at the working size, in which a solver's alpha is brought to the photo's size."""
 
@@ -183,22 +184,25 @@ def _around(mask_hw: Any, margin: int) -> tuple[slice, slice]:
 def _both_colours(image: Uint8, alpha: Uint8) -> tuple[Float32, Float32]:
     """Return what the foreground and the background would look like alone, at the working size, where they mix.
 
-    Two steps of Forte's method, a wide one, for which a quarter of the working size is enough, and a narrow one: local
-    means of each colour, then for the foreground what the photo says beyond them.
+    Steps of Forte's method, a wide one, for which a quarter of the working size is enough, and two narrow ones at half
+    of it: local means of each colour, then for the foreground what the photo says beyond them.
     """
     full_hw = image.shape[0], image.shape[1]
-    wide_hw, work_hw = working_hw(full_hw, WORK_SIDE // 4), working_hw(full_hw)
-    alpha_hw, image_hwC = _shrunk(alpha, work_hw), _shrunk(image, work_hw)
-    wide_hwC = _shrunk(image_hwC, wide_hw).astype(np.float32)
-    wide_radius = max(1, round(WIDE * max(wide_hw) / max(work_hw)))
-    parted = _parted(wide_hwC, _shrunk(alpha_hw, wide_hw), (wide_hwC, wide_hwC), wide_radius)
-    grown = [_grown(plane, work_hw) for plane in parted]
+    longest = max(working_hw(full_hw))
+    wide_hw, half_hw = working_hw(full_hw, WORK_SIDE // 4), working_hw(full_hw, max(1, longest // 2))
+    alpha_hw, image_hwC = _shrunk(alpha, half_hw), _shrunk(image, half_hw)
+    nearest = (image_hwC, alpha_hw) if max(half_hw) >= max(wide_hw) else (image, alpha)
+    wide_hwC, wide_alpha_hw = _shrunk(nearest[0], wide_hw).astype(np.float32), _shrunk(nearest[1], wide_hw)
+    wide_radius = max(1, round(WIDE * max(wide_hw) / longest))
+    parted = _parted(wide_hwC, wide_alpha_hw, (wide_hwC, wide_hwC), wide_radius)
+    grown = [_grown(plane, half_hw) for plane in parted]
     # Averaging and looking up reach one pixel further than what is mixed.
-    part = _around((alpha_hw > 0) & (alpha_hw < 255), 2 * NARROW + 2)
+    part = _around((alpha_hw > 0) & (alpha_hw < 255), 2 * sum(NARROW) + 2)
     if part[0].stop:
-        guesses = (grown[0][part], grown[1][part])
-        narrow = _parted(image_hwC[part].astype(np.float32), alpha_hw[part], guesses, NARROW)
-        grown[0][part], grown[1][part] = narrow
+        near, near_hwC = (grown[0][part], grown[1][part]), image_hwC[part].astype(np.float32)
+        for radius in NARROW:
+            near = _parted(near_hwC, alpha_hw[part], near, radius)
+        grown[0][part], grown[1][part] = near
     return grown[0], grown[1]
 
 
