@@ -1,5 +1,6 @@
 """Durable writing and locks."""
 
+import json
 import os
 import signal
 import subprocess
@@ -156,3 +157,9 @@ def test_a_folder_of_ones_own_is_swept_whatever_was_written(tmp_path: Path) -> N
     sweep_dir(tmp_path)
     sweep_dir(tmp_path / "not there")
     assert names(tmp_path) == sorted(kept)
+
+
+def test_a_name_that_is_no_text_can_be_written_and_read_back(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9 \xe6\x97\xa5.jpg")
+    write_json(tmp_path / "a.json", {"name": name})
+    assert json.loads((tmp_path / "a.json").read_bytes()) == {"name": name}

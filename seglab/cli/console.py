@@ -48,12 +48,14 @@ def escape(value: object) -> str:
 
 def note(text: str) -> None:
     """Write one line to stderr; rich markup is honoured, so escape what comes from users."""
-    with contextlib.suppress(BrokenPipeError):
+    try:
         if "[" in text or "\\" in text:
             stderr().print(text)
         else:  # no markup: the same characters, without waiting for rich
             sys.stderr.write(text + "\n")
             sys.stderr.flush()
+    except BrokenPipeError:
+        _lead_nowhere("stderr")
 
 
 def print_json(values: Any) -> None:
@@ -248,10 +250,14 @@ def _mend_streams() -> None:
 
 
 def _closed_pipe() -> int:
-    """Point stdout at nothing, so that the interpreter's last flush of a closed pipe stays quiet."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _lead_nowhere("stdout")
     return 128 + signal.SIGPIPE
+
+
+def _lead_nowhere(name: str) -> None:
+    """Point a stream at nothing, so that the interpreter's last flush of a closed pipe stays quiet."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), getattr(sys, name).fileno())
 
 
 def _visible(character: str) -> str:

@@ -151,6 +151,7 @@ class Errand:
             _open(ledger, gathering)
             if ready is not None and plan.out_dir is not None:
                 ready(plan.out_dir)
+                ledger.own(plan.companions)
             outcomes = run(
                 plan, predictor, finish, ledger, max_pixels=terms.max_pixels, tiling=terms.tiling,
                 keep_exif=terms.keep_exif, allow_truncated=terms.allow_truncated,
@@ -159,7 +160,7 @@ class Errand:
             if not plan.jobs:
                 _open(ledger, gathering)
             gathering.open(None if terms.shard == WHOLE else {input_key(job) for job in self.plan.jobs})
-            outcomes = _gathering(outcomes, gathering)
+            outcomes = _gathering(outcomes, gathering, lambda: ledger.own(plan.gathered))
         return Run(plan, predictor, outcomes)
 
     def _choice(self, device: Device, plan: Plan) -> EngineChoice:
@@ -194,10 +195,13 @@ def _told(plan: Plan) -> Generator[Outcome, None, None]:
     yield from (Planned(item.path, item.outputs) if isinstance(item, Job) else item for item in plan.items)
 
 
-def _gathering(outcomes: Generator[Outcome, None, None], gathered: Gathering) -> Generator[Outcome, None, None]:
+def _gathering(
+    outcomes: Generator[Outcome, None, None], gathered: Gathering, written: Callable[[], None]
+) -> Generator[Outcome, None, None]:
     """Write the gathered files once everything else is done."""
     try:
         yield from outcomes
         gathered.finish()
+        written()
     finally:
         gathered.release()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -151,6 +152,13 @@ class Ledger:
             append_line(self.path, json.dumps(self._line(job, photo_stamp)))
         elif self._remember and (path := _only_output(job)) != STANDARD:
             append_line(path.parent / FILES_NAME, json.dumps(self._line(job, photo_stamp)))
+
+    def own(self, paths: Iterable[Path]) -> None:
+        """Let files of the folder that were written just now be known as such, though the clock was put back since."""
+        since = 0 if self.out_dir is None else _since(self.out_dir)
+        for path in paths:
+            if _is_older(path, since):
+                os.utime(path, ns=(since, since))
 
     def _known(self, job: "Job") -> dict[str, Any]:
         """Return what is on record about a photo, or, without a folder of outputs, about the file it is to become."""

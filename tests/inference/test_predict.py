@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable
@@ -430,3 +431,22 @@ def test_what_reading_did_is_said_once(shell, save: Callable[..., Path]) -> None
     result = shell("predict", "p", "--json")
     assert result.err.count("alpha composited on white") == 1
     assert all(line["notes"] == ["alpha composited on white"] for line in result.lines)
+
+
+def test_a_clock_that_was_ahead_when_the_folder_began(shell, save, corners) -> None:
+    """And was put right since: what is written now looks older than the folder, but is no stranger's."""
+    save(Path("p/a.png"), corners())
+    command = ("predict", "p", "-o", "o", "-f", "palette", "-f", "coco")
+    assert shell(*command).code == 0
+    year_2096 = 4 * 10**18
+    marker = Path("o/.seglab-done.jsonl")
+    marker.write_text(re.sub('"since": [0-9]+', f'"since": {year_2096}', marker.read_text()))
+    for path in Path("o").iterdir():
+        os.utime(path, ns=(year_2096, year_2096))
+    for _ in range(2):
+        result = shell(*command)
+        assert result.code == 0, result.err
+    Path("o/legend.json").unlink()
+    Path("o/legend.json").write_text("a user's own")
+    os.utime("o/legend.json", ns=(1, 1))
+    assert shell(*command).code == 2
