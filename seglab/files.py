@@ -67,7 +67,7 @@ def write_bytes(path: Path, data: bytes, *, sync: bool = True) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a whole UTF-8 file in one step (see :func:`replacing`).
 
-    What of a file's name is no character becomes an escape, ``\\udcff``, which JSON reads back.
+    What of a file's name is no character becomes an escape, as JSON has them and reads back.
     """
     write_bytes(path, text.encode(errors="backslashreplace"))
 

@@ -4,12 +4,16 @@ Python's own parsers answer deep nesting with a RecursionError, or not at all, s
 runs into it later; and of a name that a JSON table has twice they keep the last value without a word.
 """
 
+import errno
 import json
+import os
+import stat
 import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["MAX_DEPTH", "check_depth", "parse_json", "parse_toml"]
+__all__ = ["MAX_DEPTH", "check_depth", "parse_json", "parse_toml", "read_given"]
 
 MAX_DEPTH: Final = 100
 """Tables and lists that may lie in each other. What seglab writes has five or so."""
@@ -44,6 +48,25 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise _too_deep() from None
     check_depth(table)
     return table
+
+
+def read_given(path: Path) -> bytes:
+    """Return the content of a file that a user named, or of a pipe; never wait for what may not come.
+
+    Raises:
+        OSError: If it cannot be read, is a device, or a pipe that nobody writes to.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        if stat.S_ISFIFO(mode):
+            os.set_blocking(descriptor, True)
+        content = file.read()
+    if not content and stat.S_ISFIFO(mode):
+        raise OSError(errno.EPIPE, "nobody writes to this pipe", str(path))
+    return content
 
 
 def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

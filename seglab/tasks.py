@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from seglab.errors import DataError, UsageError, unknown
-from seglab.notation import parse_toml
+from seglab.notation import parse_toml, read_given
 
 __all__ = ["DEFAULT_CUTOUT_TASK", "IGNORE", "TASKS", "SynthSpec", "Task", "load_task"]
 
@@ -172,7 +172,7 @@ def load_task(name_or_path: str) -> Task:
     if path.suffix.lower() != ".toml" and not (name_or_path and path.is_file()):
         raise unknown("task", name_or_path, TASKS, f"known: {', '.join(TASKS)}, or a TOML file of your own")
     try:
-        values = parse_toml(path.read_text(encoding="utf-8-sig"))
+        values = parse_toml(read_given(path).decode("utf-8-sig"))
     except FileNotFoundError:
         raise UsageError(f"there is no task file `{path}`", f"known tasks: {', '.join(TASKS)}") from None
     except (OSError, ValueError) as error:

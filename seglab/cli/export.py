@@ -10,7 +10,7 @@ from seglab.cli.console import escape, note, print_json
 from seglab.cli.options import ForceOption, JsonOption
 from seglab.cli.transfers import size_text
 from seglab.errors import DataError, UsageError, unknown
-from seglab.notation import parse_toml
+from seglab.notation import parse_toml, read_given
 
 if TYPE_CHECKING:
     from seglab.models.export import Export, ExportOptions
@@ -110,7 +110,7 @@ def _about(path: Path | None) -> dict[str, str]:
     if path is None:
         return {}
     try:
-        values = parse_toml(path.read_text(encoding="utf-8"))
+        values = parse_toml(read_given(path).decode())
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read `{path}`: {error}") from error
     for name, value in values.items():

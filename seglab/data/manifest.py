@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from seglab.data.naming import SPLITS, assign_splits, safe_id
 from seglab.errors import DataError, unknown
-from seglab.notation import parse_json
+from seglab.notation import parse_json, read_given
 from seglab.tasks import IGNORE, Task
 
 __all__ = [
@@ -166,7 +166,7 @@ def open_dataset(dir: Path) -> Dataset:
     except (KeyError, TypeError, ValueError, DataError) as error:
         raise DataError(f"`{dir / 'dataset.json'}` is damaged: {error}", redo) from error
     try:
-        lines = (dir / "samples.jsonl").read_bytes()
+        lines = read_given(dir / "samples.jsonl")
     except OSError as error:
         raise DataError(f"cannot read `{dir / 'samples.jsonl'}`: {error.strerror}", redo) from error
     if hashlib.sha256(lines).hexdigest() != digest:
@@ -220,7 +220,7 @@ def count_pixels(labels: NDArray[np.uint8], task: Task) -> dict[str, int]:
 def _read_head(dir: Path) -> dict[str, Any]:
     path = dir / "dataset.json"
     try:
-        head = parse_json(path.read_bytes())
+        head = parse_json(read_given(path))
     except FileNotFoundError:
         hint = f"make one with `seglab prepare {dir} OUT --task TASK` if these are photos and masks"
         raise DataError(f"`{dir}` is not a prepared dataset: it has no `dataset.json`", hint) from None

@@ -26,7 +26,7 @@ from seglab.evaluation.confusion import Matrix
 from seglab.evaluation.metrics import SCHEMA, Counts, count, groups
 from seglab.evaluation.people import ImagePeople
 from seglab.evaluation.result import Evaluation, Failure, assemble
-from seglab.notation import parse_json
+from seglab.notation import parse_json, read_given
 from seglab.tasks import Task
 
 __all__ = ["from_record", "merge", "read_record", "read_run", "to_record"]
@@ -67,7 +67,7 @@ def read_run(path: Path) -> tuple[Evaluation, dict[str, Any]]:
         DataError: As :func:`read_record`.
     """
     try:
-        values = parse_json(path.read_bytes())
+        values = parse_json(read_given(path))
     except OSError as error:
         raise DataError(f"cannot read `{path}`: {error.strerror or error}") from error
     except ValueError as error:

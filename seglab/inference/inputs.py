@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from seglab.errors import DataError, UsageError
+from seglab.notation import read_given
 
 __all__ = ["CUTOUT_MARK", "LEDGER_NAME", "STANDARD", "Failure", "Source", "find_sources", "only_files"]
 
@@ -140,7 +141,7 @@ class _Search:
 
     def listed(self, list_path: Path) -> Iterator[Source | Failure]:
         try:
-            text = os.fsdecode(list_path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+            text = os.fsdecode(read_given(list_path).removeprefix(b"\xef\xbb\xbf"))
         except FileNotFoundError:
             raise DataError(f"the list `@{list_path}` does not exist", _nearest_hint(list_path, "@")) from None
         except OSError as error:

@@ -22,7 +22,7 @@ from seglab.device import Device
 from seglab.errors import DataError, UsageError
 from seglab.files import sweep, sync_dir, write_json
 from seglab.models.headers import graph_metadata, read_graph, read_safetensors_metadata
-from seglab.notation import parse_json
+from seglab.notation import parse_json, read_given
 from seglab.tasks import Task
 from seglab.version import __version__
 
@@ -167,7 +167,7 @@ def read_config(path: Path) -> BundleConfig:
 def _check_copy(path: Path, truth: Any) -> None:
     """Refuse a copy of the configuration that says something else than the weights: nobody knows what was meant."""
     try:
-        values = parse_json(path.read_bytes())
+        values = parse_json(read_given(path))
     except FileNotFoundError:
         return
     except (OSError, ValueError):

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from seglab.config import TrainConfig
 from seglab.errors import DataError, UsageError, unknown
-from seglab.notation import parse_toml
+from seglab.notation import parse_toml, read_given
 
 __all__ = ["configure", "default_recipe", "describe_recipe", "load_recipe", "parse_settings", "recipe_names"]
 
@@ -54,7 +54,7 @@ def load_recipe(name_or_path: str) -> dict[str, Any]:
             raise unknown("recipe", name_or_path, recipe_names())
         path = RECIPES_DIR / f"{name_or_path}.toml"
     try:
-        return parse_toml(path.read_text(encoding="utf-8"))
+        return parse_toml(read_given(path).decode())
     except OSError as error:
         raise DataError(f"cannot read recipe `{path}`: {error.strerror}") from error
     except ValueError as error:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from seglab.config import TrainConfig
 from seglab.errors import DataError
-from seglab.notation import parse_json
+from seglab.notation import parse_json, read_given
 
 __all__ = ["FORMAT", "LOGGERS", "SETTINGS", "RunSettings", "first_line", "has_run", "read_settings"]
 
@@ -83,7 +83,7 @@ def read_settings(path: Path) -> RunSettings:
     """
     settings_path = path / SETTINGS
     try:
-        values = parse_json(settings_path.read_bytes())
+        values = parse_json(read_given(settings_path))
         if type(values["format"]) is int and values["format"] > FORMAT:
             raise DataError(f"`{path}` was started by a newer seglab", "pip install --upgrade seglab")
         if wrong := [name for name, fits in _FITS.items() if name in values and not fits(values[name])]:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from seglab.data.fetching.addresses import without_secrets
 from seglab.errors import DataError, unknown
-from seglab.notation import parse_toml
+from seglab.notation import parse_toml, read_given
 
 __all__ = ["Registry", "Row", "Source", "find_row", "load_registry"]
 
@@ -148,7 +148,7 @@ def find_row(rows: Registry, name: str) -> Row:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_given(path).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise DataError(f"registry `{path}` is not UTF-8 text", _SHOWN) from None
     except OSError as error:
