@@ -4,11 +4,13 @@ Each child is a process of its own, with streams, limits, user and signals as or
 """
 
 import contextlib
+import ctypes
 import importlib
 import json
 import os
 import pkgutil
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -23,12 +25,11 @@ import seglab
 TIMEOUT_S: Final = 120.0
 CLOSED: Final = "closed"
 """In place of a stream's path: it is not open at all."""
-NOBODY: Final = 65534
 
 _LAZY: Final = (
     "pydantic.main", "pydantic.json_schema", "typer._click", "torch._dynamo", "torch.onnx._internal.exporter._core",
     "onnxscript.rewriter", "onnxscript.optimizer", "networkx", "onnx.checker", "rich.markup", "rich.table",
-    "torch.export.exported_program",
+    "torch.export.exported_program", "encodings.ascii", "encodings.utf_8_sig",
 )  # fmt: skip
 """What commands import when they need it. Not ONNX Runtime, which begins a thread."""
 
@@ -99,16 +100,20 @@ class _Process:
 class _Child:
     nursery: "Nursery"
     pid: int
-    out_path: Path
-    err_path: Path
+    pipes: tuple[int, int]
+    """What its two streams say; -1 for one that goes elsewhere."""
 
     def send(self, number: int) -> None:
         os.kill(self.pid, number)
 
-    def wait(self) -> Ended:
-        code = self.nursery.ask({"wait": self.pid})
-        paths = (self.out_path, self.err_path)
-        out, err = (path.read_text(errors="replace") if path.exists() else "" for path in paths)
+    def wait_for_stream(self, reader: int) -> None:
+        """Wait until the command has opened a pipe and said something, or has ended."""
+        while self.nursery.is_alive(self.pid) and not select.select([reader], [], [], 0.01)[0]:
+            pass
+
+    def wait(self, timeout_s: float = TIMEOUT_S) -> Ended:
+        code = self.nursery.ask({"wait": self.pid, "timeout_s": timeout_s})
+        out, err = (_drained(pipe) for pipe in self.pipes)
         assert code is not None, f"hangs\n{out}{err}"
         return Ended(code, out, err)
 
@@ -117,7 +122,7 @@ class Nursery:
     """Starts commands.
 
     Args:
-        dir: For what they write to their streams.
+        dir: For the pipes of their streams; together a command must not say more than one holds, 64 kB.
         environment: Variables of this process and, unless told otherwise, of its children.
     """
 
@@ -148,7 +153,7 @@ class Nursery:
         err: str | None = None,
         script: str = "",
         max_file_bytes: int | None = None,
-        user: int | None = None,
+        powerless: bool = False,
         **environment: str,
     ) -> _Child:
         """Start ``seglab`` with arguments.
@@ -160,20 +165,26 @@ class Nursery:
             err: The same for standard error.
             script: Python that runs first, in the same process.
             max_file_bytes: No file may grow beyond it.
-            user: Who runs it; only root may say.
+            powerless: Whether root has no more rights than others, who must not read what its mode forbids.
             environment: Variables to set.
         """
         self._num += 1
-        out_path, err_path = self._dir / f"{self._num}.out", self._dir / f"{self._num}.err"
+        pipes, streams = [], []
+        for name, stream in (("out", out), ("err", err)):
+            path = self._dir / f"{self._num}.{name}"
+            if stream is None:
+                os.mkfifo(path)
+            pipes.append(os.open(path, os.O_RDONLY | os.O_NONBLOCK) if stream is None else -1)
+            streams.append(stream or str(path))
         order = {
-            "arguments": arguments, "cwd": str(cwd), "out": out or str(out_path), "err": err or str(err_path),
-            "script": script, "max_file_bytes": max_file_bytes, "user": user, "environment": environment,
+            "arguments": arguments, "cwd": str(cwd), "streams": streams, "script": script,
+            "max_file_bytes": max_file_bytes, "powerless": powerless, "environment": environment,
         }  # fmt: skip
-        return _Child(self, self.ask(order), out_path, err_path)
+        return _Child(self, self.ask(order), (pipes[0], pipes[1]))
 
-    def run(self, arguments: list[str], cwd: Path, **how: Any) -> Ended:
+    def run(self, arguments: list[str], cwd: Path, *, timeout_s: float = TIMEOUT_S, **how: Any) -> Ended:
         """Run ``seglab`` with arguments to its end (see :meth:`start`)."""
-        return self.start(arguments, cwd, **how).wait()
+        return self.start(arguments, cwd, **how).wait(timeout_s)
 
     def is_alive(self, pid: int) -> bool:
         """Tell whether a child still runs."""
@@ -186,6 +197,14 @@ class Nursery:
         self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
+
+
+def _drained(pipe: int) -> str:
+    """Return what is in a pipe whose writer has ended, and close it."""
+    if pipe < 0:
+        return ""
+    with os.fdopen(pipe, "rb") as file:
+        return (file.read() or b"").decode(errors="replace")
 
 
 def _serve() -> None:
@@ -201,7 +220,7 @@ def _serve() -> None:
         elif "alive" in order:
             answer = "Z" not in Path(f"/proc/{order['alive']}/stat").read_text().rpartition(")")[2].split()[0]
         elif "wait" in order:
-            answer = _wait(order["wait"])
+            answer = _wait(order["wait"], order["timeout_s"])
         else:
             answer = os.fork()
             if answer == 0:
@@ -210,9 +229,9 @@ def _serve() -> None:
         sys.stdout.flush()
 
 
-def _wait(pid: int) -> int | None:
+def _wait(pid: int, timeout_s: float) -> int | None:
     """Return the exit code of a child; None if it had to be killed."""
-    until_s = time.monotonic() + TIMEOUT_S
+    until_s = time.monotonic() + timeout_s
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
@@ -230,11 +249,9 @@ def _be(order: Mapping[str, Any]) -> None:
     try:
         os.chdir(order["cwd"])
         os.environ.update(order["environment"])
-        _open_streams(order["out"], order["err"])
-        if order["user"] is not None:
-            os.setgroups([])
-            os.setgid(order["user"])
-            os.setuid(order["user"])
+        _open_streams(*order["streams"])
+        if order["powerless"]:
+            _give_up_powers()
         if order["max_file_bytes"] is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (order["max_file_bytes"],) * 2)
         sys.argv = ["seglab", *order["arguments"]]
@@ -254,14 +271,20 @@ def _be(order: Mapping[str, Any]) -> None:
         os._exit(code)
 
 
+def _give_up_powers() -> None:
+    """Drop all capabilities, so that the modes of files hold for root as well (see capset(2))."""
+    version_3 = 0x20080522
+    header, none = (ctypes.c_uint32 * 2)(version_3, 0), (ctypes.c_uint32 * 6)()
+    if ctypes.CDLL(None, use_errno=True).capset(header, none) != 0:
+        raise OSError(ctypes.get_errno(), "capset")
+
+
 def _open_streams(out: str, err: str) -> None:
     """Make the three streams what they are in a new process."""
     encodings = {name: (getattr(sys, name).encoding, getattr(sys, name).errors) for name in ("stdout", "stderr")}
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     targets = [(1, "stdout", out), (2, "stderr", err)]
-    opened = {
-        path: os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666) for _, _, path in targets if path != CLOSED
-    }
+    opened = {path: os.open(path, os.O_WRONLY | os.O_APPEND) for _, _, path in targets if path != CLOSED}
     for number, name, path in targets:
         if path == CLOSED:
             os.close(number)

@@ -150,7 +150,7 @@ def break_a_pair(material: Path, folder: Path) -> None:
     """Make a folder of pairs of which one has no mask."""
     for kind in ("images", "labels"):
         shutil.copytree(material / "data" / "train" / kind, folder / "pairs" / ("masks" if kind == "labels" else kind))
-    next((folder / "pairs" / "masks").iterdir()).unlink()
+    min((folder / "pairs" / "masks").iterdir()).unlink()
 
 
 def whole_weights(path: Path) -> None:
@@ -223,7 +223,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "gather": Scenario(
         ("predict", "-m", "{material}/new", "{material}/photos", "-o", "found", "--format", "coco", "--format", "rle",
          "--skip-existing"),
-        lambda dir: files(dir, "found/*.*"),
+        lambda dir: files(dir, "found/[!.]*"),
         whole_annotations,
     ),
     "synth": Scenario(
