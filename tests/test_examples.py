@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from seglab.cli import run
 from seglab.files import lock
 from seglab.tasks import TASKS
 from tests.inference.test_real_model import write_graph
@@ -27,7 +28,7 @@ RESULTS = {
     "torchrun.sh": ("several/run/model.onnx", "several/scores.json"),
 }
 """What each example that needs no arguments leaves behind."""
-OTHERS = ("cron_retrain.sh", "pipeline.sh", "slurm.sbatch")
+OTHERS = ("cron_retrain.sh", "make_weights.sh", "pipeline.sh", "slurm.sbatch")
 """Those that have a test of their own; an example that is in neither fails the test below."""
 ELSEWHERE = {"python_api.py": "tests/inference/test_python_api.py"}
 """Programs that are run in another room."""
@@ -204,3 +205,26 @@ def test_scripts_are_sound(name):
     assert "set -euo pipefail" in path.read_text()
     if shutil.which("shellcheck"):
         subprocess.run(["shellcheck", path], check=True)
+
+
+@pytest.mark.exhaustive
+def test_weights_are_remade_from_prepared_data(call, tmp_path):
+    """On drawn photos, a step a stage: what it would ship can be used, says its terms, and carries its scores.
+
+    Three trainings, an export and an evaluation take most of a minute.
+    """
+    for name, task in (("person", "person"), ("clothes_person", "person"), ("body", "body")):
+        run(["synth", str(tmp_path / "prepared" / name), "--task", task, "--num", "9", "--size", "64"])
+    options = ("--", "--steps", "1", "--size", "64", "--batch-size", "2", "--set", "precision=fp32")
+    done = call("make_weights.sh", "prepared", "out", "body", *options)
+    assert done.returncode == 0, done.stderr
+    shipped = tmp_path / "out" / "weights" / "body"
+    names = ["README.md", "config.json", "model.onnx", "model.safetensors"]
+    assert sorted(path.name for path in shipped.iterdir()) == names
+    values = json.loads((shipped / "config.json").read_text())
+    assert values["task"]["name"] == "body"
+    assert values["data"]["commercial"] == "unclear"
+    assert sum((shipped / name).stat().st_size for name in names) < 20e6 / 3
+    assert str(tmp_path) not in (shipped / "config.json").read_text()
+    scores = json.loads((tmp_path / "out" / "body-scores.json").read_text())
+    assert f"| miou | {scores['miou']:.3f} (" in (shipped / "README.md").read_text()

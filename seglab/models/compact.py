@@ -38,7 +38,20 @@ def save_compact(path: Path, dir: Path, data: Mapping[str, Any]) -> None:
     """
     network, config = load_network(path, Device("cpu", None, "for export"))
     tensors = {name: tensor.half() if _is_kernel(tensor) else tensor for name, tensor in network.state_dict().items()}
-    save_bundle(dir, replace(config, data={**config.data, **data}), tensors)
+    training = _without_paths(config.training)
+    save_bundle(dir, replace(config, data={**config.data, **data}, training=training), tensors)
+
+
+def _without_paths(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a network was trained, without telling where the things were that it was trained from."""
+    settings = training.get("config")
+    if not isinstance(settings, Mapping):
+        return dict(training)
+    plain = {
+        name: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+        for name, value in settings.items()
+    }
+    return {**training, "config": plain}
 
 
 def store_half(graph: onnx.ModelProto, network: nn.Module) -> None:

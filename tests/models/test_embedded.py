@@ -1,0 +1,103 @@
+"""The weights that come with seglab: sound, small, told of, and of use on pictures that the repository may have."""
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import seglab
+from seglab.device import Device
+from seglab.engines import open_engine
+from seglab.models.bundle import load_weights, read_config
+from seglab.models.catalogue import embedded_dir, embedded_names
+from seglab.models.export import ExportOptions, export_model, photo_like
+from seglab.models.zoo import row
+from seglab.tasks import TASKS
+
+CPU = Device("cpu", None, "test")
+NAMES = embedded_names()
+MAX_BYTES = 20_000_000
+MAX_GFLOP = 3.0
+FLOORS = {"person": ("iou.person", 0.86), "clothes": ("miou", 0.60), "body": ("miou_foreground", 0.22)}
+"""What a network must have reached on the test split to come with seglab."""
+
+
+def figure(name: str, metric: str) -> float:
+    """Return a number of a model card."""
+    text = (embedded_dir(name) / "README.md").read_text(encoding="utf-8")
+    found = re.search(rf"^\| {re.escape(metric)} \| ([0-9.]+)", text, re.MULTILINE)
+    assert found, metric
+    return float(found[1])
+
+
+@cache
+def astronaut() -> np.ndarray:
+    """Return Eileen Collins, 512 x 512: NASA's photo, in the public domain, which scikit-image brings."""
+    from skimage.data import astronaut as picture
+
+    return np.asarray(picture())
+
+
+def test_all_together_are_small() -> None:
+    sizes = [path.stat().st_size for path in embedded_dir("").rglob("*") if path.is_file()]
+    assert sum(sizes) <= MAX_BYTES
+    assert set(NAMES) <= set(FLOORS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_bundle_is_whole_and_told_of(name: str) -> None:
+    folder = embedded_dir(name)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md", "config.json", "model.onnx", "model.safetensors",
+    ]  # fmt: skip
+    config = read_config(folder)
+    assert config.task.same_labels(TASKS[name])
+    assert config.data["commercial"] in ("yes", "no", "unclear")
+    assert config.data["terms"]
+    assert not re.search(r'"/(tmp|work|home|root)', (folder / "config.json").read_text())
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert all(heading in text for heading in ("## Scores", "## How it was made", "## Where it fails", "## Terms"))
+    assert json.dumps(config.data["samples"]["test"]) in text
+    metric, floor = FLOORS[name]
+    assert figure(name, metric) >= floor
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_bundle_is_light(name: str) -> None:
+    config = read_config(embedded_dir(name))
+    network, (height, width) = row(config.model), config.preprocess.size_hw
+    assert network.gflop is not None
+    assert network.gflop * height * width / network.size**2 <= MAX_GFLOP
+    kinds = {str(tensor.dtype) for tensor in load_weights(embedded_dir(name)).values() if tensor.ndim >= 2}
+    assert kinds == {"torch.float16"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_engines_agree(name: str) -> None:
+    pixels = np.stack([astronaut()[:256, :256], photo_like((1, 256, 256), 4)[0]])
+    graph, network = (open_engine(embedded_dir(name), CPU, engine)[0] for engine in ("onnxruntime", "torch"))
+    one, other = graph(pixels), network(pixels)
+    np.testing.assert_allclose(one, other, atol=1e-3)
+    assert (one.argmax(1) == other.argmax(1)).mean() >= 0.999
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES[:1])
+def test_a_bundle_exports(name: str, tmp_path: Path) -> None:
+    done = export_model(embedded_dir(name), tmp_path / "a.onnx", ExportOptions(size_hw=(128, 128)))
+    assert done.equal >= 0.999
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_astronaut_is_found(name: str) -> None:
+    """Her suit and face fill the middle; the flag and the model behind her are not she."""
+    result = seglab.load(name)(astronaut())
+    person = result.labels > 0
+    assert person[230:500, 140:330].mean() > 0.8
+    assert person[100:200, 190:260].mean() > (0.5 if name != "clothes" else -1)
+    assert person[:60, :100].mean() < 0.2
+    assert person[:150, 400:].mean() < 0.3
+    assert 0.25 < person.mean() < 0.75
