@@ -151,7 +151,9 @@ def _walk(world: World) -> None:
     world.run("predict", "predict", "--model", "run", "photos", "-o", "masks", *forms)
     world.run("predict json", "predict", "--model", "run", "photos", "-o", "masks2", "--json")
     world.run("cutout", "cutout", "--model", "run", "photos", "-o", "cutouts", "--keep", CLASSES[1])
-    world.run("predict graph", "predict", "--model", "run/model.onnx", "photos", "-o", "masks3", "--engine", "onnxruntime")
+    world.run(
+        "predict graph", "predict", "--model", "run/model.onnx", "photos", "-o", "masks3", "--engine", "onnxruntime"
+    )
     world.run("models", "models")
     world.run("show", "models", "show", "run")
     world.run("show json", "models", "show", "run", "--json")
