@@ -193,7 +193,7 @@ sys.addaudithook(change)
     [
         ("predict", "photos/00.jpg", "photos/07.jpg", 1, "07.jpg"),
         ("cutout", "photos/00.jpg", "photos/07.jpg", 1, "07.jpg"),
-        ("evaluate", "data/samples.jsonl", "data/train/images/synth-000017.jpg", 1, "synth-000017: "),
+        ("evaluate", "data/samples.jsonl", "data/train/images/synth-000017.jpg", 1, "synth-000017"),
         ("train", "data/samples.jsonl", "data/train/labels/synth-000017.png", 3, "synth-000017.png"),
     ],
 )  # fmt: skip
