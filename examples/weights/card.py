@@ -42,7 +42,7 @@ def card(bundle: Path, scores: dict[str, Any], notes: str) -> str:
         "",
         "## Terms",
         "",
-        f"{data['licence'][0].upper()}{data['licence'][1:]}. Commercial use: {data['commercial']}. {data['terms']}",
+        f"{data['licence'][0].upper()}{data['licence'][1:]}. Commercial use: {data['commercial']}. {data['terms'].removesuffix(' See the model card.')}",
     ]
     return "\n".join(lines) + "\n"
 
