@@ -25,7 +25,7 @@ from typing import Any, Final
 from seglab.errors import DataError, UsageError, unknown
 from seglab.notation import parse_toml, read_given
 
-__all__ = ["DEFAULT_CUTOUT_TASK", "IGNORE", "TASKS", "SynthSpec", "Task", "load_task"]
+__all__ = ["DEFAULT_CUTOUT_TASK", "IGNORE", "TASKS", "WHOLE_PERSON_TASKS", "SynthSpec", "Task", "load_task"]
 
 IGNORE: Final = 255
 """The label of pixels that no loss and no metric counts."""
@@ -363,3 +363,5 @@ TASKS: Final[Mapping[str, Task]] = {
 
 DEFAULT_CUTOUT_TASK: Final = "person"
 """What ``seglab cutout`` segments unless told otherwise."""
+WHOLE_PERSON_TASKS: Final = (DEFAULT_CUTOUT_TASK, "body")
+"""Tasks whose foreground is the whole person, the best first."""

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from seglab.cli.console import note
 from seglab.cli.options import (
     BnOption,
     CompileOption,
@@ -179,7 +180,6 @@ def cutout(
     from seglab.inference.cutout import parse_look
     from seglab.inference.manner import Manner
     from seglab.inference.model import choose_model
-    from seglab.tasks import DEFAULT_CUTOUT_TASK
 
     look = parse_look(
         edge=edge, threshold=threshold, matting=matting, decontaminate=decontaminate, background=background, keep=keep,
@@ -187,7 +187,7 @@ def cutout(
     )  # fmt: skip
     choice = EngineChoice(engine, precision, compile)
     chosen = choose_device(device, with_torch=choice.may_use_torch)
-    task = task or (DEFAULT_CUTOUT_TASK if model is None else None)
+    task = task or (_whole_person() if model is None else None)
     terms = make_terms(
         out, choice, json=json, batch_size=batch_size, skip_existing=skip_existing, overwrite=overwrite,
         keep_ext=keep_ext, max_pixels=max_pixels, tile=tile, shard=shard, dry_run=dry_run,
@@ -195,3 +195,14 @@ def cutout(
     )  # fmt: skip
     run = prepare(photos, partial(choose_model, task, model, Manner(fidelity, bn, tta)), chosen, look, terms)
     return report(run, json=json, fail_fast=fail_fast)
+
+
+def _whole_person() -> str:
+    """Return the task whose weights find people, and tell if they are not those of the default one."""
+    from seglab.inference.model import whole_person_task
+    from seglab.tasks import DEFAULT_CUTOUT_TASK
+
+    task = whole_person_task()
+    if task != DEFAULT_CUTOUT_TASK:
+        note(f"no weights for `{DEFAULT_CUTOUT_TASK}` come with seglab: all that `{task}` finds is cut out")
+    return task

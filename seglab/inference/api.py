@@ -5,10 +5,9 @@ from pathlib import Path
 from seglab.device import choose_device
 from seglab.engines import EngineChoice
 from seglab.inference.manner import Manner
-from seglab.inference.model import choose_model
+from seglab.inference.model import choose_model, whole_person_task
 from seglab.inference.predictor import Predictor
 from seglab.inference.tiling import parse_tiling
-from seglab.tasks import DEFAULT_CUTOUT_TASK
 
 __all__ = ["load"]
 
@@ -54,7 +53,7 @@ def load(
     """
     choice = EngineChoice(engine, precision, compile, threads)
     chosen = choose_device(device, with_torch=choice.may_use_torch)
-    task = task or (DEFAULT_CUTOUT_TASK if model is None else None)
+    task = task or (whole_person_task() if model is None else None)
     found = choose_model(task, None if model is None else str(model), Manner(fidelity, bn, tta))
     tiling = parse_tiling(None if tile is None else str(tile))
     predictor = found.open(chosen, engine=choice, batch_size=batch_size)

@@ -87,7 +87,7 @@ def test_the_cpu_path_never_imports_torch(program: Program, tmp_path: Path, comm
 def test_tasks_and_models_must_fit(program: Program) -> None:
     for arguments, code, messages in (
         (["predict", "photo.png", "--task", "person"], 3, ["no model for task `person`", "seglab train --task person"]),
-        (["cutout", "photo.png"], 3, ["no model for task `person`", "--model RUN"]),
+        (["cutout", "photo.png", "--task", "person"], 3, ["no model for task `person`", "--model RUN"]),
         (["predict", "photo.png"], 2, ["neither a task nor a model", "--model RUN"]),
         (["predict", "photo.png", "--task", "face", "--model", "person.onnx"], 3, ["segments `person`", "is `face`"]),
         (["predict", "photo.png", "--task", "fase", "--model", "person.onnx"], 2, ["did you mean `face`"]),

@@ -7,10 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import seglab
+from seglab.cli import run
+from seglab.cli.console import bounded
 from seglab.device import Device
 from seglab.engines import open_engine
+from seglab.inference.model import whole_person_task
+from seglab.models import catalogue
 from seglab.models.bundle import load_weights, read_config
 from seglab.models.catalogue import embedded_dir, embedded_names
 from seglab.models.export import ExportOptions, export_model, photo_like
@@ -101,3 +106,24 @@ def test_the_astronaut_is_found(name: str) -> None:
     assert person[:60, :100].mean() < 0.2
     assert person[:150, 400:].mean() < 0.3
     assert 0.25 < person.mean() < 0.75
+
+
+@pytest.mark.parametrize(
+    ("names", "task"),
+    [(["body", "person"], "person"), (["body", "clothes"], "body"), (["clothes"], "person"), ([], "person")],
+)
+def test_which_weights_find_people(names: list[str], task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "embedded_names", lambda: names)
+    assert whole_person_task() == task
+
+
+@pytest.mark.skipif(not {"person", "body"} & set(NAMES), reason="no weights that find people come with this version")
+def test_a_fresh_install_cuts_out_a_person(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "astronaut.png"
+    Image.fromarray(astronaut()).save(path)
+    assert bounded(lambda: run(["cutout", str(path), "-o", str(tmp_path / "cut.png")])) == 0
+    alpha = np.asarray(Image.open(tmp_path / "cut.png"))[..., 3]
+    assert alpha[230:500, 140:330].mean() > 200
+    assert alpha[:150, 400:].mean() < 50
+    told = "all that `body` finds is cut out" in " ".join(capsys.readouterr().err.split())
+    assert told == ("person" not in NAMES)
