@@ -27,6 +27,7 @@ from seglab.tasks import TASKS, Task
 
 TOP = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "CONTRIBUTING.md")
+SCORES = ("miou", "miou_foreground", "pixel_accuracy")
 BLOCK = re.compile(r"(?<=<!-- generated: )(?P<name>[\w ]+)(?P<mark> -->\n)(?P<text>.*?)(?=<!-- end -->)", re.DOTALL)
 
 
@@ -100,12 +101,19 @@ def _family(family: Family) -> tuple[str, ...]:
 def weights() -> str:
     """Return the weights that come with seglab."""
     rows = [
-        (f"`{one.name}`", one.title, f"`{one.network}`", size_text(one.bytes or 0), one.licence, one.commercial)
+        (f"`{one.name}`", f"`{one.network}`", size_text(one.bytes or 0), *scores(Path(one.path)), one.commercial)
         for one in all_weights()
-        if one.kind == "embedded"
+        if one.kind == "embedded" and one.path
     ]
-    columns = ("`--task` or `--model`", "what", "network", "size", "licence", "commercial use")
+    columns = ("`--task`", "network", "size", "mean IoU", "without background", "pixel accuracy", "commercial use")
     return table(columns, rows) if rows else "No weights come with this version.\n"
+
+
+def scores(folder: Path) -> list[str]:
+    """Return what the model card of a bundle gives as its scores on the test photos, with intervals."""
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    found = (re.search(rf"^\| {name} \| (.+) \|$", text, re.MULTILINE) for name in SCORES)
+    return [match[1] if match else "-" for match in found]
 
 
 def formats() -> str:
