@@ -103,3 +103,18 @@ def test_errors_name_files_that_the_locale_cannot_say(tmp_path: Path) -> None:
         assert done.returncode == ExitCode.DATA
         assert done.stderr.startswith("error: ")
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("place", ["/dev/full", "/dev/null"])
+def test_work_does_not_end_because_nobody_can_be_told(place: str, tmp_path: Path) -> None:
+    """A full disk under ``2>> log``, or a stream that was opened for reading only."""
+    root = str(Path(__file__).parents[1])
+    command = [sys.executable, "-m", "seglab", "synth", "data", "--task", "person", "-n", "3", "--size", "32"]
+    mode = os.O_WRONLY if place == "/dev/full" else os.O_RDONLY
+    handle = os.open(place, mode)
+    try:
+        done = subprocess.run(command, cwd=tmp_path, stderr=handle, env={**os.environ, "PYTHONPATH": root}, check=False)
+    finally:
+        os.close(handle)
+    assert done.returncode == ExitCode.DONE
+    assert (tmp_path / "data" / "dataset.json").is_file()

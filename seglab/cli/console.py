@@ -25,6 +25,7 @@ __all__ = ["Progress", "bounded", "escape", "note", "print_json", "print_table",
 
 _closed: Final[set[str]] = set()
 """Streams that the caller has closed."""
+_STDERR: Final = 2
 PLAIN_INTERVAL_S: Final = 30.0
 """Seconds between progress lines where stderr is not a terminal."""
 
@@ -245,8 +246,32 @@ def _mend_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - for the whole process
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+            if name == "stderr":
+                _talk_in_vain(stream)
     if os.environ.get("COLUMNS", "1").strip() in ("", "0"):
         del os.environ["COLUMNS"]
+
+
+class _Vain(io.FileIO):
+    """A file whose words may be lost."""
+
+    def write(self, data: Any, /) -> int:
+        """Write what can be written, and take the rest for written."""
+        try:
+            written: int | None = super().write(data)
+        except OSError:
+            return len(data)
+        return len(data) if written is None else written
+
+
+def _talk_in_vain(stream: io.TextIOWrapper) -> None:
+    """Let no work end because the disk is full on which its progress is noted, or because nobody can read it."""
+    with contextlib.suppress(OSError, ValueError):
+        if stream.fileno() == _STDERR and not isinstance(getattr(stream.buffer, "raw", None), _Vain):
+            buffer = io.BufferedWriter(_Vain(_STDERR, "w", closefd=False))
+            sys.stderr = io.TextIOWrapper(
+                buffer, encoding=stream.encoding, errors="backslashreplace", line_buffering=True, write_through=True
+            )
 
 
 def _closed_pipe() -> int:

@@ -115,8 +115,10 @@ def _parts(data_dirs: Sequence[Path], out_dir: Path, task: Task | None) -> list[
         raise UsageError(
             f"two of the datasets are called `{twice[0]}`", "samples are called after their dataset's folder"
         )
-    if out_dir.resolve() in [path.resolve() for path in data_dirs]:
-        raise UsageError(f"`{out_dir}` is one of the datasets", "name another folder for the result")
+    for path in data_dirs:
+        if out_dir.resolve().is_relative_to(path.resolve()):
+            where = "is" if out_dir.resolve() == path.resolve() else "lies within"
+            raise UsageError(f"`{out_dir}` {where} one of the datasets", "name another folder for the result")
     datasets = [open_dataset(path) for path in data_dirs]
     if task is None:
         other = next((each for each in datasets if not each.task.same_labels(datasets[0].task)), None)

@@ -1,6 +1,5 @@
 """Evaluations as JSON and tables on disk."""
 
-import csv
 import io
 import json
 import math
@@ -17,6 +16,7 @@ from seglab.evaluation.protocols import Protocol
 from seglab.evaluation.record import to_record
 from seglab.evaluation.result import Evaluation
 from seglab.files import sweep, write_text
+from seglab.tables import TableWriter
 
 __all__ = ["check_places", "metrics_csv", "to_json", "write_tables"]
 
@@ -49,7 +49,7 @@ def to_json(
 def metrics_csv(evaluation: Evaluation, intervals: Mapping[str, Interval | None]) -> str:
     """Return a table with a line a metric: name, value and 95 % interval; what is undefined is empty."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = TableWriter(text)
     writer.writerow(["metric", "value", "low", "high"])
     scores = evaluation.scores
     for name in metric_names(evaluation.task, outlines=bool(scores.outlines), people=scores.people is not None):

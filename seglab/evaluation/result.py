@@ -3,7 +3,6 @@
 Shapes: N images, G groups (classes, then regions), K classes.
 """
 
-import csv
 import io
 import math
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from seglab.evaluation.metrics import (
     summarize,
 )
 from seglab.evaluation.people import ImagePeople, score_people
+from seglab.tables import TableWriter
 from seglab.tasks import Task
 
 __all__ = ["Comparison", "Evaluation", "Failure", "ImageScore", "Tally", "assemble", "compare"]
@@ -135,7 +135,7 @@ class Evaluation:
         Undefined scores are empty.
         """
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
+        writer = TableWriter(text)
         writer.writerow(["id", "miou", "pixel_accuracy", *(f"iou.{name}" for name in groups(self.task))])
         for image in self.images():
             cells = (image.miou, image.pixel_accuracy, *image.iou)

@@ -27,7 +27,7 @@ from torch.export import Dim
 from seglab.data.scene import View
 from seglab.device import Device, num_threads
 from seglab.errors import DataError, UsageError, unknown
-from seglab.files import sweep, sync_dir, write_bytes
+from seglab.files import lock, sync_dir, write_bytes
 from seglab.models.bundle import (
     EXPORT_KEY,
     GRAPH_NAME,
@@ -156,14 +156,38 @@ def export_bundle(
 
     Raises:
         UsageError: If the folder holds a model already, or is the one that is exported.
+        BusyError: If another process exports to it.
         DataError: If the model cannot be loaded or exported, or the bundle cannot be written.
     """
     if dir.exists() and dir.resolve() == (path if path.is_dir() else path.parent).resolve():
         raise UsageError(f"`{dir}` is the model itself", "name another folder")
     if not force and any((dir / name).exists() for name in (WEIGHTS_NAME, GRAPH_NAME)):
         raise UsageError(f"`{dir}` holds a model already", "`--force` replaces it")
-    save_compact(path, dir, data)
-    return export_model(dir, dir / GRAPH_NAME, ExportOptions(compact=True), verify=verify, force=True)
+    with _own_folder(dir):
+        save_compact(path, dir, data)
+        return export_model(dir, dir / GRAPH_NAME, ExportOptions(compact=True), verify=verify, force=True)
+
+
+@contextlib.contextmanager
+def _own_folder(dir: Path) -> Iterator[None]:
+    """Be the only one who exports to a folder, and leave none behind that was made for nothing."""
+    existed = dir.exists()
+    try:
+        dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot make folder `{dir}`: {error.strerror or error}") from error
+    lock_path = dir / ".seglab-export.lock"
+    try:
+        with lock(lock_path, f"`{dir}`"):
+            try:
+                yield
+            finally:
+                lock_path.unlink(missing_ok=True)
+    except BaseException:
+        if not existed:
+            with contextlib.suppress(OSError):
+                dir.rmdir()
+        raise
 
 
 def export_model(

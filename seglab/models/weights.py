@@ -68,7 +68,13 @@ def save_tensors(path: Path, state_dict: Mapping[str, Tensor], metadata: Mapping
             save_file(tensors, temporary_path, dict(metadata))
             temporary_path.chmod(mode)
         except SafetensorError as error:
-            raise OSError(str(error)) from error
+            raise OSError(_plain(str(error))) from error
+
+
+def _plain(message: str) -> str:
+    """Return what the system said, without what the library says around it."""
+    message = message.removeprefix("Error while serializing: ").removeprefix("I/O error: ")
+    return message.partition(" (os error")[0]
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

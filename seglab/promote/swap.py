@@ -46,7 +46,7 @@ def staging_folder(path: Path) -> Iterator[Path]:
             shutil.copymode(path, folder)
         yield folder
     except OSError as error:
-        where = error.filename or path.parent
+        where = path if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.filename or path.parent
         raise DataError(
             f"cannot write `{where}`: {error.strerror or error}", "check the space and permissions"
         ) from error

@@ -99,6 +99,8 @@ def test_refusals(tmp_path: Path) -> None:
         join([person, twin], out)
     with pytest.raises(UsageError, match="is one of the datasets"):
         join([person, body], body, task=TASKS["person"], force=True)
+    with pytest.raises(UsageError, match="lies within one of the datasets"):
+        join([person, body], body / "inner", task=TASKS["person"])
     with pytest.raises(UsageError, match=r"has labels of `person`, .* of `body`"):
         join([person, body], out)
     with pytest.raises(DataError, match="classes that task `body` has not: `upper_body`, `lower_body`, `full_body`"):

@@ -7,12 +7,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from seglab.cli import run
 from seglab.cli.console import bounded
 from seglab.device import Device
 from seglab.engines import open_engine
+from seglab.files import lock
 from seglab.models.bundle import load_network, read_config
 from seglab.models.compact import store_half
 from seglab.models.export import photo_like
@@ -108,3 +110,28 @@ def test_what_is_there_is_replaced_when_asked(small: Path, tmp_path: Path, capsy
     for options in ([], ["--force", "--json"]):
         assert export(small, tmp_path / "m", "--format", "bundle", *options) == 0
     assert json.loads(capsys.readouterr().out)["path"] == str(tmp_path / "m" / "model.onnx")
+
+
+def test_nothing_is_left_where_it_cannot_be_written(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("seglab.models.weights.save_file", refuse)
+    assert export(small, tmp_path / "m", "--format", "bundle") == 3
+    assert "model.safetensors`: No space left on device hint" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "m").exists()
+
+
+def test_one_exports_to_a_folder_at_a_time(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "m").mkdir()
+    with lock(tmp_path / "m" / ".seglab-export.lock", "the folder"):
+        assert export(small, tmp_path / "m", "--format", "bundle") == 5
+    assert "is in use by" in capsys.readouterr().err
+    assert export(small, tmp_path / "m", "--format", "bundle", "--no-verify") == 0
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == [
+        "config.json",
+        "model.onnx",
+        "model.safetensors",
+    ]

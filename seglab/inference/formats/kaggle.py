@@ -3,7 +3,6 @@
 Pixels count from 1, down the columns. A photo in which nothing is found has no row.
 """
 
-import csv
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from seglab.data.rle import encode_kaggle
 from seglab.files import replacing
 from seglab.inference.formats.regions import regions_of
 from seglab.inference.labelled import Labelled
+from seglab.tables import TableWriter
 from seglab.tasks import Task
 
 __all__ = ["assemble", "record"]
@@ -35,7 +35,7 @@ def assemble(path: Path, task: Task, records: Records) -> None:  # noqa: ARG001 
         records: Gives what :func:`record` returned, in order.
     """
     with replacing(path) as temporary_path, temporary_path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = TableWriter(file)
         writer.writerow(COLUMNS)
         for rows in records():
             writer.writerows(rows)
