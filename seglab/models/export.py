@@ -27,7 +27,7 @@ from torch.export import Dim
 from seglab.data.scene import View
 from seglab.device import Device, num_threads
 from seglab.errors import DataError, UsageError, unknown
-from seglab.files import lock, sync_dir, write_bytes
+from seglab.files import lock, sweep, sync_dir, write_bytes
 from seglab.models.bundle import (
     EXPORT_KEY,
     GRAPH_NAME,
