@@ -16,6 +16,7 @@ def card(bundle: Path, scores: dict[str, Any], notes: str) -> str:
     config = json.loads((bundle / "config.json").read_text(encoding="utf-8"))
     height, width = config["preprocess"]["size_hw"]
     data, task = config["data"], config["task"]
+    licence, terms = data["licence"], data["terms"].removesuffix(" See the model card.")
     counts = ", ".join(f"{count} {split}" for split, count in data["samples"].items())
     lines = [
         f"# {task['name']}: {task['title']}",
@@ -26,8 +27,8 @@ def card(bundle: Path, scores: dict[str, Any], notes: str) -> str:
         "",
         f"## Scores on `{scores['input']['split']}`",
         "",
-        f"{scores['num_images']} photos at their own size, {len(scores['failures'])} failed; in brackets 95 % intervals "
-        "by bootstrap over the photos.",
+        f"{scores['num_images']} photos at their own size, {len(scores['failures'])} failed; in brackets 95 % "
+        "intervals by bootstrap over the photos.",
         "",
         "| metric | value |",
         "| --- | --- |",
@@ -42,7 +43,7 @@ def card(bundle: Path, scores: dict[str, Any], notes: str) -> str:
         "",
         "## Terms",
         "",
-        f"{data['licence'][0].upper()}{data['licence'][1:]}. Commercial use: {data['commercial']}. {data['terms'].removesuffix(' See the model card.')}",
+        f"{licence[0].upper()}{licence[1:]}. Commercial use: {data['commercial']}. {terms}",
     ]
     return "\n".join(lines) + "\n"
 
