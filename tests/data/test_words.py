@@ -122,8 +122,8 @@ def test_folders_that_cannot_be_prepared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], source: str, out: str, message: str, hint: str
 ) -> None:
     put(tmp_path / "raw", 3)
-    for archive in ("raw.zip", "raw.tar.gz"):
-        (tmp_path / archive).write_bytes(b"PK")
+    for archive, begin in {"raw.zip": b"PK\x03\x04", "raw.tar.gz": b"\x1f\x8b\x08\x00"}.items():
+        (tmp_path / archive).write_bytes(begin + bytes(600))
     synth(TASKS["person"], 2, (32, 32), tmp_path / "made", workers=0)
     synth_original(TASKS["face"], 2, (32, 32), tmp_path / "face", workers=0)
     task = () if source == "made" else ("--task", "clothes")
