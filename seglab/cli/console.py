@@ -25,6 +25,8 @@ __all__ = ["Progress", "bounded", "escape", "note", "print_json", "print_table",
 
 _closed: Final[set[str]] = set()
 """Streams that the caller has closed."""
+_replaced: Final[list[io.TextIOWrapper]] = []
+"""Streams in whose place others were put."""
 _STDERR: Final = 2
 PLAIN_INTERVAL_S: Final = 30.0
 """Seconds between progress lines where stderr is not a terminal."""
@@ -268,6 +270,7 @@ def _talk_in_vain(stream: io.TextIOWrapper) -> None:
     """Let no work end because the disk is full on which its progress is noted, or because nobody can read it."""
     with contextlib.suppress(OSError, ValueError):
         if stream.fileno() == _STDERR and not isinstance(getattr(stream.buffer, "raw", None), _Vain):
+            _replaced.append(stream)  # its end would close the file
             buffer = io.BufferedWriter(_Vain(_STDERR, "w", closefd=False))
             sys.stderr = io.TextIOWrapper(
                 buffer, encoding=stream.encoding, errors="backslashreplace", line_buffering=True, write_through=True
