@@ -51,7 +51,7 @@ class Model:
             opened = Views(opened, config.task, self.manner.tta)
         alone = road.alone or choice.bn == "batch"
         about = self.manner.describe(config)
-        model = replace(self, path=Path(self.path).absolute())
+        model = replace(self, path=self.path.absolute())
         reopen = partial(Model.open, model, device, engine=engine, batch_size=batch_size)
         return Predictor(
             opened, config, batch_size=1 if alone else batch_size, road=road, about=about, reopen=reopen

@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -37,7 +38,7 @@ def model(monkeypatch, predictor):
         assert (str(path), device.name, engine.name) == ("seer", "cpu", "auto")
         return opened.engine, opened.config
 
-    bundle = SimpleNamespace(find_model=lambda name: name, read_config=lambda path: opened.config)
+    bundle = SimpleNamespace(find_model=Path, read_config=lambda path: opened.config)
     monkeypatch.setattr(seglab.engines, "open_engine", open_engine)
     monkeypatch.setitem(sys.modules, "seglab.models.bundle", bundle)
     return "seer"
