@@ -118,3 +118,24 @@ def test_work_does_not_end_because_nobody_can_be_told(place: str, tmp_path: Path
         os.close(handle)
     assert done.returncode == ExitCode.DONE
     assert (tmp_path / "data" / "dataset.json").is_file()
+
+
+STOPPED_IN_A_WRITE = """
+import os, signal
+from seglab.cli import console
+told = console._Vain.write
+def write(self, data):
+    told(self, data)
+    console._Vain.write = told
+    os.kill(os.getpid(), signal.SIGTERM)
+    return len(data)
+def work():
+    console._Vain.write = write
+    console.note("waits")
+console.bounded(work)
+"""
+
+
+def test_what_was_being_said_when_a_signal_came_is_said_once() -> None:
+    done = subprocess.run([sys.executable, "-c", STOPPED_IN_A_WRITE], capture_output=True, text=True, check=False)
+    assert done.stderr == "waits\nterminated\n"

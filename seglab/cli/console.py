@@ -259,21 +259,21 @@ class _Vain(io.FileIO):
 
     def write(self, data: Any, /) -> int:
         """Write what can be written, and take the rest for written."""
-        try:
-            written: int | None = super().write(data)
-        except OSError:
-            return len(data)
-        return len(data) if written is None else written
+        rest = memoryview(data)
+        with contextlib.suppress(OSError):
+            while rest:
+                rest = rest[super().write(rest) or len(rest) :]
+        return len(data)
 
 
 def _talk_in_vain(stream: io.TextIOWrapper) -> None:
     """Let no work end because the disk is full on which its progress is noted, or because nobody can read it."""
     with contextlib.suppress(OSError, ValueError):
-        if stream.fileno() == _STDERR and not isinstance(getattr(stream.buffer, "raw", None), _Vain):
+        if stream.fileno() == _STDERR and not isinstance(stream.buffer, _Vain):
             _replaced.append(stream)  # its end would close the file
-            buffer = io.BufferedWriter(_Vain(_STDERR, "w", closefd=False))
+            file: Any = _Vain(_STDERR, "w", closefd=False)  # with no buffer: a stopped write would be written again
             sys.stderr = io.TextIOWrapper(
-                buffer, encoding=stream.encoding, errors="backslashreplace", line_buffering=True, write_through=True
+                file, encoding=stream.encoding, errors="backslashreplace", line_buffering=True, write_through=True
             )
 
 
