@@ -24,6 +24,7 @@ __all__ = [
     "NetworkError",
     "SeglabError",
     "UsageError",
+    "first_line",
     "unknown",
 ]
 
@@ -105,6 +106,11 @@ class Interrupted(SeglabError):
     def __init__(self, message: str, hint: str = "", *, exit_code: ExitCode = ExitCode.INTERRUPTED) -> None:
         super().__init__(message, hint)
         self.exit_code = exit_code
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error of somebody else says, or its name if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> UsageError:

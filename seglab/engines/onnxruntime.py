@@ -13,7 +13,7 @@ from seglab.config import Preprocess
 from seglab.device import Device, num_threads
 from seglab.engines.pixels import Normaliser, Pixels
 from seglab.engines.rewriting import rewritten
-from seglab.errors import DataError, DeviceError
+from seglab.errors import DataError, DeviceError, first_line
 from seglab.models.session import EXTRA_NAMES, INPUT_NAME, available_providers, open_session, runtime_errors
 
 __all__ = ["OnnxRuntimeEngine"]
@@ -100,7 +100,7 @@ class OnnxRuntimeEngine:
         except runtime_errors() as error:
             shape = "x".join(map(str, image_BCHW.shape))
             raise DeviceError(
-                f"ONNX Runtime failed on `{self._path}` with input {shape}: {str(error).splitlines()[0][:200]}",
+                f"ONNX Runtime failed on `{self._path}` with input {shape}: {first_line(error)[:200]}",
                 "try a smaller batch, or `--engine torch`",
             ) from error
         return answer

@@ -143,7 +143,7 @@ class TorchEngine:
             if _is_out_of_memory(error) or not _is_of_the_compiler(error):
                 raise
             raise DeviceError(
-                f"torch cannot compile the network: {_first_line(error)}",
+                f"torch cannot compile the network: {_said(error)}",
                 "it needs a C++ compiler (`g++`), on a GPU also `triton`; without `--compile` it runs as it is",
             ) from error
         if not self._is_warm:
@@ -183,7 +183,7 @@ def _is_of_the_compiler(error: RuntimeError) -> bool:
     return any(kind.__module__.startswith(("torch._dynamo", "torch._inductor")) for kind in type(error).__mro__)
 
 
-def _first_line(error: Exception) -> str:
+def _said(error: Exception) -> str:
     """Return what an error says, without torch's advice to developers."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = next((line for line in reversed(lines) if "Error:" in line or "Exception:" in line), None)

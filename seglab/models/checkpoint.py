@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from seglab.data.fetching.sniffing import HEAD_BYTES, sniff
 from seglab.data.pickles import CodeError, PickleError, Reader, StorageRef, TensorRef, read_pickle
-from seglab.errors import DataError
+from seglab.errors import DataError, first_line
 from seglab.models.contents import find_tensors
 from seglab.models.headers import read_safetensors
 
@@ -99,7 +99,7 @@ class Checkpoint:
         try:
             return self._load()
         except (OSError, *_DAMAGE) as error:
-            raise _refused(self.path, f"it is damaged: {_words(error)}") from error
+            raise _refused(self.path, f"it is damaged: {first_line(error)}") from error
 
     def raw(self) -> Iterator[tuple[str, str, bytes | bytearray]]:
         """Yield the name of a tensor, its number type, and all bytes in which it and those that share them lie.
@@ -118,7 +118,7 @@ class Checkpoint:
                         seen.add(key)
                         yield name, self.dtypes[name], _bytes(handle, archive, self._spans[key])
         except (OSError, *_DAMAGE) as error:
-            raise _refused(self.path, f"it is damaged: {_words(error)}") from error
+            raise _refused(self.path, f"it is damaged: {first_line(error)}") from error
 
     def _load(self) -> "dict[str, Tensor]":
         import torch
@@ -378,10 +378,6 @@ def _again(path: Path) -> str:
 
     command = fetch_again(path)
     return f"`{command}` brings it anew" if command else _AGAIN
-
-
-def _words(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _article(kind: str) -> str:

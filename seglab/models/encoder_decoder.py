@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seglab.errors import DeviceError, SeglabError, UsageError, unknown
+from seglab.errors import DeviceError, SeglabError, UsageError, first_line, unknown
 from seglab.models.outlines import OLD_PREFIXES
 from seglab.models.segmenter import Segmenter
 
@@ -52,14 +52,14 @@ def import_smp(load: Callable[[str], ModuleType] = importlib.import_module) -> M
         return load("segmentation_models_pytorch")
     except ImportError as error:
         raise DeviceError(
-            f"cannot import segmentation_models_pytorch: {_first_line(error)}",
+            f"cannot import segmentation_models_pytorch: {first_line(error)}",
             "pip install --upgrade segmentation-models-pytorch torchvision",
         ) from error
     except RuntimeError as error:
         if "torchvision::" not in str(error):
             raise
         raise DeviceError(
-            f"torch {torch.__version__} and the installed torchvision do not fit together: {_first_line(error)}",
+            f"torch {torch.__version__} and the installed torchvision do not fit together: {first_line(error)}",
             "reinstall both from one index: pip install --force-reinstall torch torchvision",
         ) from error
 
@@ -257,7 +257,7 @@ def _explained(name: str) -> Iterator[None]:
             raise
         except (ValueError, TypeError, KeyError, IndexError, NotImplementedError, AssertionError) as error:
             raise UsageError(
-                f"`{name}` cannot be built: {_first_line(error)}", "choose another encoder or other arguments"
+                f"`{name}` cannot be built: {first_line(error)}", "choose another encoder or other arguments"
             ) from error
 
 
@@ -282,7 +282,3 @@ def _unused_modules(network: nn.Module) -> list[str]:
         if path and outside and holds_any and not any(name.startswith(f"{path}.") for name in used):
             unused.append(path)
     return unused
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

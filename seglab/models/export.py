@@ -227,7 +227,7 @@ def export_model(
             data = _finish(graph, config, options, free)
             agreement = _verify(data, network, config, options, free) if verify else _UNVERIFIED
         except (torch.onnx.OnnxExporterError, Unfaithful) as error:
-            reasons.append(_first_line(error))
+            reasons.append(_said(error))
             continue
         sweep([out_path])
         write_bytes(out_path, data)
@@ -332,7 +332,7 @@ def _verify(
         shapes = _shapes(_grid_hw(config, options), free)
         return compare(session, reference, preprocess, shapes, view=view, exact=not options.half)
     except failures as error:
-        raise Unfaithful(_first_line(error)) from error
+        raise Unfaithful(_said(error)) from error
 
 
 def _shapes(size_hw: tuple[int, int], free: Sequence[str]) -> Sequence[Shape]:
@@ -357,7 +357,7 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _first_line(error: Exception) -> str:
+def _said(error: Exception) -> str:
     """Return what an error says, without its stack and its instructions to developers."""
     cause = error.__cause__ if isinstance(error, torch.onnx.OnnxExporterError) and error.__cause__ else error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]

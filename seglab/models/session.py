@@ -4,7 +4,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from seglab.errors import DataError, DeviceError
+from seglab.errors import DataError, DeviceError, first_line
 from seglab.models.headers import external_tensors
 
 __all__ = ["EXTRA_NAMES", "INPUT_NAME", "OUTPUT_NAME", "available_providers", "open_session", "runtime_errors"]
@@ -45,7 +45,7 @@ def open_session(path: Path, data: bytes, *, threads: int, providers: "list[Any]
     try:
         return onnxruntime.InferenceSession(data, options, providers=providers or ["CPUExecutionProvider"])
     except runtime_errors() as error:
-        raise DataError(f"ONNX Runtime cannot load `{path}`: {str(error).splitlines()[0][:200]}") from error
+        raise DataError(f"ONNX Runtime cannot load `{path}`: {first_line(error)[:200]}") from error
 
 
 def available_providers() -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from seglab.errors import DeviceError
+from seglab.errors import DeviceError, first_line
 
 __all__ = ["compiled"]
 
@@ -25,9 +25,8 @@ def compiled(network: nn.Module) -> Callable[[Tensor], Sequence[Tensor]]:
         try:
             outputs: Sequence[Tensor] = fast(image_BCHW)
         except failures as error:
-            why = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise DeviceError(
-                f"torch cannot compile the network here: {why}",
+                f"torch cannot compile the network here: {first_line(error)}",
                 "leave `--compile` out; it needs a C++ compiler on the CPU, and Triton on a GPU",
             ) from error
         return outputs

@@ -24,7 +24,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from seglab.device import Device, num_cpus
-from seglab.errors import DataError, DeviceError, ExitCode, SeglabError, UsageError
+from seglab.errors import DataError, DeviceError, ExitCode, SeglabError, UsageError, first_line
 from seglab.training.signals import StopRequest
 
 __all__ = ["ALONE", "Accord", "Team", "join_team", "launch_name", "was_restarted"]
@@ -335,9 +335,8 @@ def join_team(device: Device) -> Iterator[Team]:
         store = dist.PrefixStore(attempt, store)  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
     except (RuntimeError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DeviceError(
-            f"the processes of this run do not find each other: {reason}", "start them with torchrun"
+            f"the processes of this run do not find each other: {first_line(error)}", "start them with torchrun"
         ) from error
     try:
         yield Team(rank, size, _number("LOCAL_WORLD_SIZE", 1), place)

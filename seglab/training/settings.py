@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from seglab.config import TrainConfig
-from seglab.errors import DataError
+from seglab.errors import DataError, first_line
 from seglab.notation import parse_json, read_given
 
-__all__ = ["FORMAT", "LOGGERS", "SETTINGS", "RunSettings", "first_line", "has_run", "read_settings"]
+__all__ = ["FORMAT", "LOGGERS", "SETTINGS", "RunSettings", "has_run", "read_settings"]
 
 FORMAT: Final = 1
 """Number of the layout of ``train.json`` and ``last.pt``; a reader refuses a higher one."""
@@ -109,8 +109,3 @@ def read_settings(path: Path) -> RunSettings:
         ) from None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"`{settings_path}` is damaged: {first_line(error)}", "start a new run") from error
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text, or its name if it has none."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
