@@ -1,6 +1,7 @@
 """Writing that survives a kill -9: a file is either the old one or the whole new one, and one writer holds a lock."""
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ __all__ = [
     "free_bytes",
     "lock",
     "replacing",
+    "sha256_of",
     "sweep",
     "sweep_dir",
     "sync_dir",
@@ -56,6 +58,16 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
     except BaseException:
         _remove(temporary_path)
         raise
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content, as hexadecimal digits.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def write_bytes(path: Path, data: bytes, *, sync: bool = True) -> None:

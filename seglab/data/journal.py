@@ -9,7 +9,6 @@ A line is written after the files that it is about. What it says is checked agai
 keeps what was written, a power cut need not.
 """
 
-import hashlib
 import json
 import threading
 from collections.abc import Iterator, Mapping
@@ -44,8 +43,8 @@ class Entry:
             if image_digest is None:
                 same = (dir / self.sample.image).samefile(photo_path)
             else:
-                same = _digest(dir / self.sample.image) == image_digest
-            return same and [_digest(dir / path) for path in self.sample.paths[1:]] == digests
+                same = files.sha256_of(dir / self.sample.image) == image_digest
+            return same and [files.sha256_of(dir / path) for path in self.sample.paths[1:]] == digests
         except OSError:
             return False
 
@@ -109,8 +108,3 @@ def _read_entries(path: Path) -> Iterator[Entry]:
 def _line(entry: Entry) -> str:
     # ASCII only: names of files need not be valid text.
     return json.dumps({"sample": vars(entry.sample), "digests": entry.digests, "memo": dict(entry.memo)})
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

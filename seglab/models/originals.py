@@ -4,7 +4,6 @@ A checkpoint is recognised by the names and shapes of its tensors, never by the 
 executed (see :mod:`seglab.data.pickles`). Only building the network needs torch.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from seglab.config import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from seglab.device import Device
 from seglab.errors import DataError, UsageError
+from seglab.files import sha256_of
 from seglab.models.bundle import METADATA_KEY, WEIGHTS_NAME, BundleConfig, save_bundle
 from seglab.models.checkpoint import Checkpoint, open_checkpoint, read_tensors
 from seglab.models.outlines import why_not_whole
@@ -231,7 +231,7 @@ def _recognised(checkpoint: Checkpoint) -> Architecture:
 
 def _config(checkpoint: Checkpoint, architecture: Architecture, task: Task | None) -> BundleConfig:
     original = ORIGINALS[architecture.family]
-    digest = _digest(checkpoint.path)
+    digest = sha256_of(checkpoint.path)
     return BundleConfig(
         task=_task(checkpoint.path, architecture, task),
         model=architecture.model,
@@ -294,11 +294,6 @@ def _export(dir: Path) -> None:
         export_onnx(dir)
     except DataError:  # Then torch runs it, from its weights.
         return
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _is_statistic(name: str) -> bool:

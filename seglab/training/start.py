@@ -1,6 +1,5 @@
 """What a run starts with: the input's form, weights made earlier, and the weights of the classes."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import nn
 from seglab.config import Preprocess, TrainConfig
 from seglab.data.fetching.registry import load_registry
 from seglab.errors import DataError, UsageError
+from seglab.files import sha256_of
 from seglab.models.catalogue import EMBEDDED, embedded_weights
 from seglab.models.checkpoint import read_tensors
 from seglab.models.encoder_decoder import EncoderDecoder
@@ -129,7 +129,7 @@ def _start_whole(network: nn.Module, name: str, where: str, accept_noncommercial
     line = f"{done.copied} of {done.num_tensors} tensors start as in `{name}`"
     if done.fresh:
         line += f"; random: {', '.join(done.fresh[:3])}{' ...' if len(done.fresh) > 3 else ''}"
-    return Origin("network", line, path.name, _sha256(path), licence, commercial, done)
+    return Origin("network", line, path.name, sha256_of(path), licence, commercial, done)
 
 
 def _start_encoder(network: nn.Module, config: TrainConfig, accept_noncommercial: bool) -> Origin:
@@ -156,14 +156,9 @@ def _start_encoder(network: nn.Module, config: TrainConfig, accept_noncommercial
     accept_terms(str(path), licence, commercial, accept_noncommercial=accept_noncommercial)
     done = fill_encoder(network, name, read_tensors(path), path)
     line = f"the encoder starts with {done.copied} of {done.num_tensors} tensors of `{path}`"
-    return Origin("encoder", line, path.name, _sha256(path), licence, commercial, done)
+    return Origin("encoder", line, path.name, sha256_of(path), licence, commercial, done)
 
 
 def _missing(encoder: str) -> str:
     name = f"{FETCHED}{encoder}"
     return f"`seglab fetch {name}` brings trained ones" if name in load_registry() else "this machine has no others"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
