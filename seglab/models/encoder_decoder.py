@@ -19,24 +19,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seglab.errors import DeviceError, SeglabError, UsageError, first_line, unknown
-from seglab.models.outlines import OLD_PREFIXES
 from seglab.models.segmenter import Segmenter
 
-__all__ = ["EncoderDecoder", "bare_encoder", "import_smp", "rename_original_key"]
+__all__ = ["EncoderDecoder", "bare_encoder", "import_smp"]
 
 _DECIDED_HERE: Final = frozenset(
     {"self", "encoder_name", "encoder_weights", "in_channels", "classes", "activation", "aux_params", "kwargs"}
 )
 """Constructor arguments of smp that the contract fixes: RGB in, logits out, no second head, no download."""
 _PROBE_HW: Final = (256, 256)
-
-
-def rename_original_key(key: str) -> str:
-    """Return the state_dict key that an older smp's has in today's: the same, but for the decoder of DeepLabV3."""
-    for old, new in OLD_PREFIXES.items():
-        if key.startswith(old):
-            return new + key.removeprefix(old)
-    return key
 
 
 def import_smp(load: Callable[[str], ModuleType] = importlib.import_module) -> ModuleType:

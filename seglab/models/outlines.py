@@ -8,9 +8,9 @@ from typing import Final
 
 from seglab.models.recognition import Architecture, Shapes
 
-__all__ = ["OLD_PREFIXES", "digest", "why_not_whole"]
+__all__ = ["digest", "rename_smp_key", "why_not_whole"]
 
-OLD_PREFIXES: Final = {"decoder.0.": "decoder.aspp.", "decoder.1.": "decoder.conv.", "decoder.2.": "decoder.bn."}
+_OLD_PREFIXES: Final = {"decoder.0.": "decoder.aspp.", "decoder.1.": "decoder.conv.", "decoder.2.": "decoder.bn."}
 """What smp 0.3 called the parts of the DeepLabV3 decoder, and what smp 0.6 calls them."""
 _UNUSED: Final = {"timm-efficientnet-b3": ("encoder.conv_head.", "encoder.bn2.")}
 """How the names of tensors begin that an encoder is published with and a segmenter has no use for."""
@@ -39,7 +39,7 @@ def why_not_whole(architecture: Architecture, shapes: Shapes) -> str:
         return "no such network can be built"
     decoder, _, encoder = architecture.model.partition("-")
     kept = {name: shape for name, shape in shapes.items() if not name.startswith(_UNUSED.get(encoder, ()))}
-    names = [_today(name) if decoder == "deeplabv3" else name for name in kept]
+    names = [rename_smp_key(name) if decoder == "deeplabv3" else name for name in kept]
     if len(names) != outline.num_tensors:
         return f"it has {len(names)} tensors, the network has {outline.num_tensors}"
     if digest(names) != outline.names:
@@ -58,11 +58,12 @@ def digest(names: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()[:16]
 
 
-def _today(name: str) -> str:
-    for old, new in OLD_PREFIXES.items():
-        if name.startswith(old):
-            return new + name.removeprefix(old)
-    return name
+def rename_smp_key(key: str) -> str:
+    """Return the state_dict key that an older smp's has in today's: the same, but for the decoder of DeepLabV3."""
+    for old, new in _OLD_PREFIXES.items():
+        if key.startswith(old):
+            return new + key.removeprefix(old)
+    return key
 
 
 _OUTLINES: Final[Mapping[tuple[str, str], Outline]] = {

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from seglab.errors import DataError
-from seglab.models import encoder_decoder, pix2pix, unet
+from seglab.models import pix2pix, unet
+from seglab.models.outlines import rename_smp_key
 from seglab.models.weights import strip_prefixes
 
 __all__ = ["Transplant", "initialise", "read_weights", "transplant"]
@@ -174,7 +175,7 @@ _NAMINGS: Final[Mapping[str, Callable[[str], str | None]]] = {
     "seglab": lambda name: name,
     "PGN_PyTorch or Semantic_Segmentation_With_U-Net": _of_unet,
     "Pix2Pix-Image-Segmentation": pix2pix.rename_original_key,
-    "segmentation-models-pytorch 0.3": encoder_decoder.rename_original_key,
+    "segmentation-models-pytorch 0.3": rename_smp_key,
     "an encoder alone": _inside("encoder."),
     "an encoder of timm alone": _inside("encoder.model."),
 }

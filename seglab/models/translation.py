@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from seglab.models import encoder_decoder, pix2pix, unet
+from seglab.models import pix2pix, unet
+from seglab.models.outlines import rename_smp_key
 from seglab.models.recognition import Architecture
 
 __all__ = ["translate"]
@@ -27,7 +28,7 @@ def translate(architecture: Architecture, tensors: Mapping[str, Tensor]) -> dict
         return {(ours[1] if (ours := renamed[name]) else name): tensor for name, tensor in tensors.items()}
     if architecture.model == "pix2pix":
         return {pix2pix.rename_original_key(name) or name: tensor for name, tensor in tensors.items()}
-    return {encoder_decoder.rename_original_key(name) or name: tensor for name, tensor in tensors.items()}
+    return {rename_smp_key(name): tensor for name, tensor in tensors.items()}
 
 
 def _lifted(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

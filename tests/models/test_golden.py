@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from seglab.models import encoder_decoder, pix2pix, u2net, zoo
+from seglab.models import pix2pix, u2net, zoo
+from seglab.models.outlines import rename_smp_key
 from seglab.models.unet import rename_original_key
 from tests.models import recipe
 from tests.models.make_golden import STEPS, digest
@@ -177,7 +178,7 @@ def test_keys_and_shapes_are_the_originals(original):
             next((old[new] + key.removeprefix(new) for new in old if key.startswith(new)), key): shape
             for key, shape in shapes.items()
         }
-        assert {encoder_decoder.rename_original_key(key): shape for key, shape in renamed.items()} == shapes
+        assert {rename_smp_key(key): shape for key, shape in renamed.items()} == shapes
         shapes = renamed
     assert not unused.keys() & shapes.keys()
     num_unused = sum(int(np.prod(shape)) for key, shape in unused.items() if key.endswith(("weight", "bias")))
