@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from seglab.data.fetching.admission import ArchiveError
 from seglab.data.fetching.download import Order, download
 from seglab.data.fetching.retrying import no_meter
 from seglab.errors import DataError, NetworkError
@@ -280,10 +281,34 @@ def test_a_page_is_never_kept(site, get, part_path, waits, body, words, archive)
     assert not waits
 
 
-def test_an_empty_file_is_never_kept(site, get, part_path):
-    with pytest.raises(NetworkError, match="an empty file"):
+def test_an_empty_file_is_never_kept(site, get, part_path, waits):
+    with pytest.raises(ArchiveError, match="an empty file"):
         get(site.put("/a.zip", DATA, status(200)))
     assert not part_path.exists()
+    assert not waits
+
+
+def test_an_answer_that_ends_before_it_began_is_tried_again(site, get, waits):
+    """Where the server says no length, an empty file and a connection that broke look alike."""
+
+    def broken(handler, data):
+        handler.send_response(200)
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        handler.close_connection = True
+
+    assert get(site.put("/a.zip", DATA, broken)) == DATA
+    assert len(waits) == 1
+
+
+def test_another_file_in_answer_to_a_resumed_request_does_not_cost_the_part(site, get, part_path):
+    url = site.put("/a.zip", DATA, truncate(50_000), status(200), status(200, body=b"\xff\xd8\xff" + bytes(2000)))
+    for words in ("an empty file", "a JPEG picture"):
+        with pytest.raises(NetworkError, match=words):
+            get(url)
+        assert part_path.read_bytes() == DATA[:50_000]
+    assert get(url) == DATA
+    assert site.asked("/a.zip")[-1]["Range"] == "bytes=50000-"
 
 
 def test_a_page_in_answer_to_a_resumed_request_is_never_kept(site, get, part_path):
@@ -296,7 +321,7 @@ def test_a_page_in_answer_to_a_resumed_request_is_never_kept(site, get, part_pat
 
 
 def test_other_data_than_an_archive_is_refused_where_one_is_expected(site, get):
-    with pytest.raises(NetworkError, match="no archive"):
+    with pytest.raises(ArchiveError, match="no archive"):
         get(site.put("/a.zip", bytes(range(256)) * 10))
     assert get(site.put("/w.bin", make_weights()), archive=False, name="w.bin") == make_weights()
 
@@ -323,13 +348,19 @@ def test_a_file_of_unknown_length_that_breaks_off_is_tried_again(site, get):
 
 
 def test_a_known_length_is_checked_before_anything_is_written(site, get, part_path):
-    with pytest.raises(NetworkError, match=rf"wrong length: the server has {len(DATA)} bytes, 5 were"):
+    with pytest.raises(ArchiveError, match=rf"wrong length: the server has {len(DATA)} bytes, 5 were"):
         get(site.put("/a.zip", DATA), num_bytes=5)
     assert not part_path.exists()
 
 
+def test_a_page_is_called_one_whatever_its_length(site, get, part_path):
+    with pytest.raises(NetworkError, match="a web page"):
+        get(site.put("/a.zip", DATA, status(200, body=HTML)), num_bytes=len(DATA))
+    assert not part_path.exists()
+
+
 def test_a_known_length_is_checked_where_the_server_does_not_say_it(site, get, part_path):
-    with pytest.raises(NetworkError, match="wrong length"):
+    with pytest.raises(ArchiveError, match="wrong length"):
         get(site.put("/a.zip", DATA, chunked), num_bytes=5)
     assert not part_path.exists()
 

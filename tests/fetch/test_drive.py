@@ -91,6 +91,13 @@ def test_a_page_that_comes_as_an_attachment_is_not_kept(drive, get, tmp_path):
     assert not (tmp_path / "client").exists()
 
 
+def test_another_file_than_was_asked_for_is_bad_data(drive, get, tmp_path):
+    drive.put(UC, b"", status(200, ATTACHED, b"\xff\xd8\xff" + bytes(2000)))
+    with pytest.raises(DataError, match="Drive sent a JPEG picture, not an archive"):
+        get()
+    assert not (tmp_path / "client").exists()
+
+
 @pytest.mark.parametrize(("code", "words"), [(404, "not on Drive any more"), (403, "does not allow"), (418, "418")])
 def test_a_refusal_is_final(drive, get, waits, code, words):
     drive.put(UC, b"", status(code, ATTACHED))

@@ -21,7 +21,7 @@ from seglab.data.fetch import fetch, plan, verify
 from seglab.data.fetching.admission import ArchiveError, Limits
 from seglab.data.fetching.places import cache_dir, data_path, fetched_checkpoint
 from seglab.data.fetching.registry import load_registry
-from seglab.errors import BusyError, DataError, Interrupted, NetworkError, UsageError
+from seglab.errors import BusyError, DataError, ExitCode, Interrupted, NetworkError, UsageError
 from tests.fetch.site import HTML, drip, make_tar, make_weights, make_zip, stall, status, truncate
 
 PHOTO = random.Random(0).randbytes(200_000)
@@ -153,10 +153,15 @@ def test_a_row_whose_sources_are_all_dead_says_so(bring):
 @pytest.mark.parametrize("kind", ["sha256", "md5"])
 def test_a_wrong_checksum_is_never_kept(site, bring, tmp_path, kind):
     wrong = {"sha256": "0" * 64, "md5": "0" * 32}[kind]
-    with pytest.raises(NetworkError, match=f"wrong checksum: {kind} is [0-9a-f]+, 0+ was expected"):
-        bring(checkpoint(site.put("/x", WEIGHTS), more=f", {kind} = '{wrong}'"))
-    assert visible(tmp_path) == []
-    assert len(site.requests) == 1
+    words = f"wrong checksum: {kind} is [0-9a-f]+, 0+ was expected"
+    for row in (checkpoint(site.put("/x", WEIGHTS), more=f", {kind} = '{wrong}'"),
+                dataset(site.put("/a.zip", ZIP), more=f", {kind} = '{wrong}'")):  # fmt: skip
+        with pytest.raises(DataError, match=words) as caught:
+            bring(row)
+        assert caught.value.exit_code == ExitCode.DATA
+        assert "nothing of it is kept" in caught.value.hint
+        assert visible(tmp_path) == []
+    assert len(site.requests) == 2
 
 
 def test_a_part_that_proves_wrong_is_given_up_once(site, bring, tmp_path):
@@ -170,7 +175,7 @@ def test_a_part_that_proves_wrong_is_given_up_once(site, bring, tmp_path):
 
 
 def test_a_wrong_length_is_an_error(site, bring, tmp_path):
-    with pytest.raises(NetworkError, match="wrong length"):
+    with pytest.raises(DataError, match="wrong length"):
         bring(checkpoint(site.put("/x", WEIGHTS), more=", bytes = 7"))
     assert not (tmp_path / "out").exists()
 
@@ -421,15 +426,15 @@ def test_only_fetch_knows_the_network():
 
 def test_a_file_that_is_no_checkpoint_is_never_kept(site, bring, tmp_path):
     jpeg = b"\xff\xd8\xff\xe0" + bytes(range(256)) * 9
-    for data, words in (
-        (HTML, "a web page"),
-        (b"not here\n", "text, not data"),
-        (jpeg, "a JPEG picture, not a PyTorch checkpoint"),
-        (ZIP, "a zip archive without a PyTorch checkpoint"),
-        (WEIGHTS[: len(WEIGHTS) // 2], "a damaged PyTorch checkpoint, perhaps cut off"),
-        (WEIGHTS[:-1], "a damaged PyTorch checkpoint, perhaps cut off"),
+    for data, words, kind in (
+        (HTML, "a web page", NetworkError),
+        (b"not here\n", "text, not data", NetworkError),
+        (jpeg, "a JPEG picture, not a PyTorch checkpoint", DataError),
+        (ZIP, "a zip archive without a PyTorch checkpoint", DataError),
+        (WEIGHTS[: len(WEIGHTS) // 2], "a damaged PyTorch checkpoint, perhaps cut off", DataError),
+        (WEIGHTS[:-1], "a damaged PyTorch checkpoint, perhaps cut off", DataError),
     ):
-        with pytest.raises(NetworkError, match=words):
+        with pytest.raises(kind, match=words):
             bring(checkpoint(site.put("/x", data)))
         (tmp_path / "mine").write_bytes(data)
         with pytest.raises(DataError, match=words) as caught:
@@ -453,7 +458,7 @@ def test_weights_are_about_as_long_as_the_registry_says(site, bring, tmp_path, n
         if fits:
             bring(row, **options)
             continue
-        with pytest.raises((NetworkError, DataError), match=rf"50,\d+ bytes long, about {num_bytes:,} were expected"):
+        with pytest.raises(DataError, match=rf"50,\d+ bytes long, about {num_bytes:,} were expected"):
             bring(row, **options)
         assert not (tmp_path / "out").exists()
 
@@ -472,7 +477,7 @@ def test_the_exact_length_counts_for_a_file_of_the_users_too(bring, tmp_path):
 
 
 def test_a_checkpoint_is_no_dataset(site, bring, tmp_path):
-    with pytest.raises(NetworkError, match="sent a PyTorch checkpoint, not an archive"):
+    with pytest.raises(DataError, match="sent a PyTorch checkpoint, not an archive"):
         bring(dataset(site.put("/x", WEIGHTS)))
     assert visible(tmp_path) == []
 

@@ -17,7 +17,7 @@ from seglab.data import fetch as verb
 from seglab.data.fetch import fetch
 from seglab.data.fetching.admission import ArchiveError, Limits
 from seglab.errors import DataError, DeviceError, ExitCode, Interrupted, NetworkError
-from tests.fetch.site import drip, make_tar, make_weights, make_zip, stall, status, truncate
+from tests.fetch.site import HTML, drip, make_tar, make_weights, make_zip, stall, status, truncate
 from tests.fetch.test_weight_files import evil_weights
 
 PHOTO = random.Random(0).randbytes(200_000)
@@ -130,6 +130,20 @@ def test_a_wrong_checksum_sends_to_the_next_source(site, bring, tmp_path, make_r
     bring(bad, good, more=f", sha256 = '{hashlib.sha256(ZIP).hexdigest()}'")
     assert_whole(tmp_path / "out")
     assert "wrong checksum" in bring.said[0]
+
+
+def test_what_had_a_wrong_checksum_is_not_brought_again_by_a_fetch_that_was_interrupted_later(site, bring, tmp_path):
+    urls = site.put("/bad.zip", make_zip({"a": b"1"})), site.put("/good.zip", ZIP, truncate(80_000))
+
+    def interrupted(_seconds):
+        raise KeyboardInterrupt
+
+    known = f", sha256 = '{hashlib.sha256(ZIP).hexdigest()}'"
+    with pytest.raises(Interrupted):
+        bring(*urls, more=known, policy=verb.Policy(attempts=3, timeout_s=0.3, sleep=interrupted))
+    bring(*urls, more=known)
+    assert_whole(tmp_path / "out")
+    assert len(site.asked("/bad.zip")) == 1
 
 
 def test_a_file_of_the_users_is_the_only_one(site, bring, tmp_path):
@@ -307,10 +321,17 @@ def command(tmp_path):
     return command
 
 
-@pytest.mark.parametrize(("second", "code"), [("/b.zip", 3), ("/none.zip", 4)])
-def test_the_exit_code_says_whether_trying_again_may_help(site, command, tmp_path, second, code):
-    site.put("/b.zip", make_zip({"../evil": b"1"}))
-    line = command(site.put("/a.zip", ZIP[:-200]), site.url(second))
+@pytest.mark.parametrize(
+    ("first", "second", "code"),
+    [("/a.zip", "/b.zip", 3), ("/empty.zip", "/other.zip", 3), ("/a.zip", "/none.zip", 4), ("/empty.zip", "/page", 4)],
+)
+def test_the_exit_code_says_whether_trying_again_may_help(site, command, tmp_path, first, second, code):
+    for path, data in (("/a.zip", ZIP[:-200]), ("/b.zip", make_zip({"../evil": b"1"}))):
+        site.put(path, data)
+    site.put("/empty.zip", b"", status(200))
+    site.put("/other.zip", b"", status(200, body=b"\xff\xd8\xff" + bytes(2000)))
+    site.put("/page", b"", status(200, body=HTML))
+    line = command(site.url(first), site.url(second))
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (code, "")
     assert "error: no source gave `thing`" in done.stderr

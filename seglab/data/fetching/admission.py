@@ -25,7 +25,7 @@ MemberKind = Literal["file", "folder", "link", "device"]
 
 
 class ArchiveError(DataError):
-    """An archive is damaged, or not to be trusted: having it again as it is would not help."""
+    """A file is damaged, another one, or not to be trusted: having it again as it is would not help."""
 
 
 class UnreadError(DataError):

@@ -22,8 +22,9 @@ from urllib.parse import urlsplit
 
 from seglab import files
 from seglab.data.fetching.addresses import without_secrets
+from seglab.data.fetching.admission import ArchiveError
 from seglab.data.fetching.retrying import Meter, Passing, Policy, with_retries
-from seglab.data.fetching.sniffing import HEAD_BYTES, refusal
+from seglab.data.fetching.sniffing import HEAD_BYTES, is_words, refusal
 from seglab.errors import DataError, NetworkError
 from seglab.notation import parse_json
 from seglab.version import __version__
@@ -66,7 +67,8 @@ def download(
         say: Told of each failure that is followed by another try.
 
     Raises:
-        NetworkError: If the server cannot be reached, refuses, or sends something else than data. The part stays.
+        NetworkError: If the server cannot be reached, refuses, or answers with a page or other words. The part stays.
+        ArchiveError: If what it sends is another file: empty, of another kind, of another length than is known.
         DataError: If the disk is full or cannot be written.
     """
     attempt = partial(_attempt, order, policy, meter, need_room)
@@ -101,9 +103,9 @@ def _attempt(order: Order, policy: Policy, meter: Meter, need_room: Callable[[in
     with closing(response):
         offset = _start(order, response, offset, known)
         total = known.total if known and offset else response.length
+        head = b"" if offset else _head(order, response)
         _check_length(order, total)
         need_room(0 if total is None else total - offset)
-        head = b"" if offset else _head(order, response)
         if not offset:
             order.part_path.unlink(missing_ok=True)
             _write_known(order, _Known(order.url, _validator(response.headers), total))
@@ -113,7 +115,7 @@ def _attempt(order: Order, policy: Policy, meter: Meter, need_room: Callable[[in
         raise Passing(f"the connection was closed after {size} of {total} bytes")
     if order.num_bytes is not None and size != order.num_bytes:
         order.part_path.unlink()
-        raise NetworkError(f"wrong length: {size} bytes, {order.num_bytes} were expected")
+        raise ArchiveError(f"wrong length: {size} bytes, {order.num_bytes} were expected")
 
 
 def _open(url: str, policy: Policy, offset: int, known: _Known | None) -> http.client.HTTPResponse:
@@ -240,7 +242,7 @@ def _start(order: Order, response: http.client.HTTPResponse, offset: int, known:
 
 def _check_length(order: Order, total: int | None) -> None:
     if order.num_bytes is not None and total is not None and total != order.num_bytes:
-        raise NetworkError(f"wrong length: the server has {total} bytes, {order.num_bytes} were expected")
+        raise _another_file(order, f"wrong length: the server has {total} bytes, {order.num_bytes} were expected")
 
 
 def _receive(
@@ -264,10 +266,18 @@ def _head(order: Order, response: http.client.HTTPResponse) -> bytes:
         head += chunk
     if len(head) < HEAD_BYTES and response.length:
         raise Passing(f"the connection was closed after {len(head)} of {len(head) + response.length} bytes")
+    host = urlsplit(response.url or order.url).hostname
+    if not head and not response.chunked and "Content-Length" not in response.headers:
+        raise Passing(f"`{host}` closed the connection before it sent anything")
     why = refusal(head, archive=order.archive, name=order.name)
     if why:
-        raise NetworkError(f"`{urlsplit(response.url or order.url).hostname}` sent {why}")
+        raise NetworkError(f"`{host}` sent {why}") if is_words(head) else _another_file(order, f"`{host}` sent {why}")
     return head
+
+
+def _another_file(order: Order, message: str) -> NetworkError | ArchiveError:
+    """Return the error for a file that is not the one; with a part here, that is kept, and later may help."""
+    return (NetworkError if _size(order.part_path) else ArchiveError)(message)
 
 
 def _read(order: Order, response: http.client.HTTPResponse) -> bytes:

@@ -11,9 +11,10 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from seglab.data.fetching.admission import ArchiveError
 from seglab.data.fetching.registry import Source
 from seglab.data.fetching.retrying import Advance, Meter, Passing, Policy, with_retries
-from seglab.data.fetching.sniffing import HEAD_BYTES, refusal
+from seglab.data.fetching.sniffing import HEAD_BYTES, is_words, refusal
 from seglab.errors import DataError, DeviceError, NetworkError
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def download_drive(
 
     Raises:
         NetworkError: If Drive cannot be reached, does not give the file (quota, permission, gone), or gives a page.
+        ArchiveError: If it gives another file: empty, or of another kind.
         DataError: If the disk is full or cannot be written.
     """
     client_dir.mkdir(parents=True, exist_ok=True)
@@ -65,10 +67,12 @@ def download_drive(
 
     with_retries(attempt, policy, partial(_bytes_in, client_dir), say)
     with path.open("rb") as handle:
-        why = refusal(handle.read(HEAD_BYTES), archive=archive, name=source.file)
+        head = handle.read(HEAD_BYTES)
+    why = refusal(head, archive=archive, name=source.file)
     if why:
         shutil.rmtree(client_dir)
-        raise NetworkError(f"Drive sent {why}", BY_HAND.format(url=source.url))
+        kind = NetworkError if is_words(head) else ArchiveError
+        raise kind(f"Drive sent {why}", BY_HAND.format(url=source.url))
     return path
 
 

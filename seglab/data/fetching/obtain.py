@@ -16,7 +16,6 @@ from seglab.data.fetching.download import Order, download
 from seglab.data.fetching.registry import Row, Source
 from seglab.data.fetching.retrying import Meter, Policy
 from seglab.data.fetching.weight_files import code_in_weights, why_no_weights
-from seglab.errors import NetworkError
 from seglab.notation import parse_json
 
 __all__ = [
@@ -149,8 +148,8 @@ def bring(row: Row, source: Source, own_dir: Path, transfer: Transfer) -> Obtain
         transfer: How it is brought.
 
     Raises:
-        NetworkError: If the source does not give it, or something else.
-        ArchiveError: If weights hold code.
+        NetworkError: If the source does not give it, or an answer in words in its place.
+        ArchiveError: If it gives something else, or weights that hold code.
     """
     own_dir.mkdir(parents=True, exist_ok=True)
     for last in (False, True):
@@ -166,7 +165,7 @@ def bring(row: Row, source: Source, own_dir: Path, transfer: Transfer) -> Obtain
         shutil.rmtree(own_dir)
         own_dir.mkdir()
         if last or not continued:
-            raise NetworkError(wrong)
+            raise ArchiveError(wrong)
         transfer.say(f"{wrong}; from the start again")
     raise AssertionError
 

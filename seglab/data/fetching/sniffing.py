@@ -5,7 +5,7 @@ import struct
 from pathlib import Path
 from typing import Final
 
-__all__ = ["ARCHIVES", "HEAD_BYTES", "refusal", "sniff", "sniff_file", "weight_kinds"]
+__all__ = ["ARCHIVES", "HEAD_BYTES", "is_words", "refusal", "sniff", "sniff_file", "weight_kinds"]
 
 HEAD_BYTES: Final = 1024
 """How much of a file :func:`sniff` wants to see."""
@@ -100,6 +100,11 @@ def sniff_file(path: Path) -> str:
     """Return what a file is by its first bytes (see :func:`sniff`)."""
     with path.open("rb") as handle:
         return sniff(handle.read(HEAD_BYTES))
+
+
+def is_words(head: bytes) -> bool:
+    """Tell whether the first bytes are a page or text: a server's answer in place of a file, and later another one."""
+    return sniff(head) in ("html", "text")
 
 
 def weight_kinds(name: str) -> tuple[str, ...]:
