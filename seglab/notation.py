@@ -2,10 +2,14 @@
 
 Python's own parsers answer deep nesting with a RecursionError, or not at all, so that whoever walks through the values
 runs into it later; and of a name that a JSON table has twice they keep the last value without a word.
+
+For what seglab writes there is a word for each of two things that JSON cannot hold: numbers that are none, and names of
+files that are no text.
 """
 
 import errno
 import json
+import math
 import os
 import stat
 import tomllib
@@ -13,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["MAX_DEPTH", "check_depth", "parse_json", "parse_toml", "read_given"]
+__all__ = ["MAX_DEPTH", "check_depth", "null_if_nan", "parse_json", "parse_toml", "path_text", "read_given"]
 
 MAX_DEPTH: Final = 100
 """Tables and lists that may lie in each other. What seglab writes has five or so."""
@@ -67,6 +71,16 @@ def read_given(path: Path) -> bytes:
     if not content and stat.S_ISFIFO(mode):
         raise OSError(errno.EPIPE, "nobody writes to this pipe", str(path))
     return content
+
+
+def null_if_nan(score: float) -> float | None:
+    """Return a score as JSON has it: what is undefined is null."""
+    return None if math.isnan(score) else score
+
+
+def path_text(path: Path | str) -> str:
+    """Return a path as text that any encoding of JSON can hold: bytes that are no UTF-8 become escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

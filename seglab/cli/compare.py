@@ -103,11 +103,11 @@ def _json(
     figures: list[dict[str, float]],
     compared: "list[Against]",
 ) -> dict[str, Any]:
-    import math
+    from seglab.notation import null_if_nan
 
     runs: list[dict[str, Any]] = []
     for number, (path, one, of) in enumerate(zip(files, evaluations, figures, strict=True)):
-        scores = {name: None if math.isnan(of[name]) else of[name] for name in names}
+        scores = {name: null_if_nan(of[name]) for name in names}
         run = {"file": str(path), "num_images": one.num_images, "scores": scores}
         if number:
             told = compared[number - 1].to_dict()["differences"]

@@ -163,7 +163,7 @@ def _share(equal: float) -> str:
 
 
 def _values(done: "Export", options: "ExportOptions") -> dict[str, Any]:
-    from math import isnan
+    from seglab.notation import null_if_nan
 
     return {
         "path": str(done.path),
@@ -172,6 +172,6 @@ def _values(done: "Export", options: "ExportOptions") -> dict[str, Any]:
         "precision": "fp16" if options.half else "fp32",
         "dynamic": done.dynamic,
         "reason": done.reason,
-        "difference": None if isnan(done.difference) else done.difference,
-        "equal": None if isnan(done.equal) else done.equal,
+        "difference": null_if_nan(done.difference),
+        "equal": null_if_nan(done.equal),
     }

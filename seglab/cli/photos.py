@@ -10,6 +10,7 @@ import typer
 
 from seglab.cli.console import escape, note, print_json, progress
 from seglab.errors import ExitCode, Interrupted, UsageError
+from seglab.notation import path_text
 
 if TYPE_CHECKING:
     from seglab.engines import Engine, EngineChoice
@@ -282,17 +283,12 @@ def _to_dict(outcome: "Outcome", engine: "Engine | None") -> dict[str, Any]:
     from seglab.inference.plan import Planned
 
     if isinstance(outcome, Failure):
-        return {"input": _text(outcome.path), "error": outcome.reason}
-    outputs = {form: _text(path) for form, path in outcome.outputs.items()}
-    values: dict[str, Any] = {"input": _text(outcome.path), "outputs": outputs}
+        return {"input": path_text(outcome.path), "error": outcome.reason}
+    outputs = {form: path_text(path) for form, path in outcome.outputs.items()}
+    values: dict[str, Any] = {"input": path_text(outcome.path), "outputs": outputs}
     if not isinstance(outcome, Done):
         return {**values, ("planned" if isinstance(outcome, Planned) else "skipped"): True}
     height, width = outcome.size_hw
     values |= {"height": height, "width": width, "found": outcome.found, **outcome.facts}
     values |= {"notes": list(outcome.notes), "ms": round(outcome.ms, 1)}
     return values if engine is None else {**values, "engine": engine_dict(engine)}
-
-
-def _text(path: Path) -> str:
-    """Return a path as text that any encoding of JSON can hold: bytes that are no UTF-8 become escapes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

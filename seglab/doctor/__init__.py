@@ -15,6 +15,7 @@ from seglab.device import cpu_quota, num_nvidia_gpus, num_threads
 from seglab.doctor.probes import CHAINS, try_device, try_imports
 from seglab.engines import ENGINES
 from seglab.errors import UsageError
+from seglab.notation import path_text
 from seglab.pipeline import ahead
 from seglab.version import __version__
 
@@ -265,7 +266,7 @@ def _folders() -> tuple[dict[str, Folder], tuple[str, ...]]:
 def _folder(path: Path) -> Folder:
     there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
-    return Folder(_shown(path), path.is_dir(), writable, shutil.disk_usage(there).free)
+    return Folder(path_text(path), path.is_dir(), writable, shutil.disk_usage(there).free)
 
 
 def _folder_problems(folders: Mapping[str, Folder]) -> Iterator[Problem]:
@@ -303,7 +304,3 @@ def _text_problems(text: Mapping[str, str]) -> Iterator[Problem]:
 
 def _is_narrow(encoding: str) -> bool:
     return not encoding.lower().replace("_", "-").startswith(("utf", "cp65001"))
-
-
-def _shown(path: Path) -> str:
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from seglab.errors import unknown
 from seglab.evaluation.people import PeopleScores, people_metrics
+from seglab.notation import null_if_nan
 from seglab.tasks import Task
 
 if TYPE_CHECKING:
@@ -238,7 +239,7 @@ class Scores:
         return {
             "schema": SCHEMA,
             "task": self.task,
-            **{name: _null(getattr(self, name)) for name in _HEADLINE},
+            **{name: null_if_nan(getattr(self, name)) for name in _HEADLINE},
             "mean_of": {
                 **dict.fromkeys(("miou", "mean_f1", "mean_accuracy"), present),
                 "miou_foreground": [score.name for score in self.classes[1:] if not score.absent],
@@ -251,12 +252,12 @@ class Scores:
             "classes": {score.name: _group_dict(score) for score in self.classes},
             "regions": {score.name: _group_dict(score) for score in self.regions},
             "outlines": {
-                score.name: {measure: _null(getattr(score, measure)) for measure in OUTLINE_MEASURES}
+                score.name: {measure: null_if_nan(getattr(score, measure)) for measure in OUTLINE_MEASURES}
                 for score in self.outlines
             },
             "levels": {
                 level.name: {
-                    "iou": _null(level.iou),
+                    "iou": null_if_nan(level.iou),
                     "mean_of": list(level.mean_of),
                     "left_out": list(level.left_out),
                 }
@@ -353,7 +354,7 @@ def value(scores: Scores, name: str) -> float | None:
     }
     if name not in table:
         raise unknown(f"metric of task `{scores.task}`", name, table)
-    return _null(table[name])
+    return null_if_nan(table[name])
 
 
 def _level(name: str, members: Sequence[str], iou_of: Mapping[str, float]) -> LevelScore:
@@ -364,13 +365,9 @@ def _level(name: str, members: Sequence[str], iou_of: Mapping[str, float]) -> Le
 
 def _group_dict(score: GroupScore) -> dict[str, Any]:
     return {
-        **{measure: _null(getattr(score, measure)) for measure in MEASURES},
+        **{measure: null_if_nan(getattr(score, measure)) for measure in MEASURES},
         "num_pixels": score.num_pixels,
         "tp": score.tp,
         "fp": score.fp,
         "fn": score.fn,
     }
-
-
-def _null(score: float) -> float | None:
-    return None if math.isnan(score) else score

@@ -2,7 +2,6 @@
 
 import io
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from seglab.evaluation.protocols import Protocol
 from seglab.evaluation.record import to_record
 from seglab.evaluation.result import Evaluation
 from seglab.files import sweep, write_text
+from seglab.notation import null_if_nan
 from seglab.tables import TableWriter
 
 __all__ = ["check_places", "metrics_csv", "to_json", "write_tables"]
@@ -41,7 +41,7 @@ def to_json(
     values["baseline"] = None if compared is None else compared.to_dict()
     values["protocol"] = None
     if protocol is not None:
-        scores = {name: None if math.isnan(score) else score for name, score in protocol.scores.items()}
+        scores = {name: null_if_nan(score) for name, score in protocol.scores.items()}
         values["protocol"] = {"name": protocol.name, "definition": protocol.definition, "scores": scores}
     return values
 

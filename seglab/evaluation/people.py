@@ -8,7 +8,6 @@ Where a model finds people without their outlines, or only their ids are there, 
 all probabilities are 0 or 1.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from seglab.errors import DataError
 from seglab.evaluation.parts import OVERLAPS, PERSON, ImageParts, average_precisions, match_parts
+from seglab.notation import null_if_nan
 from seglab.tasks import Task
 
 __all__ = [
@@ -137,12 +137,14 @@ class PeopleScores:
         """Return plain JSON values, undefined scores as None."""
         names = ("name", "ap_r", "ap_r50", "num_true", "num_found")
         return {
-            **{name: _null(getattr(self, name)) for name in HEADLINE},
+            **{name: null_if_nan(getattr(self, name)) for name in HEADLINE},
             "edge_ods_from": self.edge_ods_from,
             "overlaps": list(OVERLAPS),
-            "ap_r_at": [_null(score) for score in self.ap_r_at],
-            "ap_p_at": [_null(score) for score in self.ap_p_at],
-            "classes": {kind.name: {name: _null(getattr(kind, name)) for name in names[1:]} for kind in self.classes},
+            "ap_r_at": [null_if_nan(score) for score in self.ap_r_at],
+            "ap_p_at": [null_if_nan(score) for score in self.ap_p_at],
+            "classes": {
+                kind.name: {name: null_if_nan(getattr(kind, name)) for name in names[1:]} for kind in self.classes
+            },
             "num_images": self.num_images,
             "num_true": self.num_true,
             "num_found": self.num_found,
@@ -243,7 +245,3 @@ def _whole(values: Floats) -> NDArray[np.int64]:
 
 def _size(picture: NDArray[Any]) -> str:
     return f"{picture.shape[1]}x{picture.shape[0]}"
-
-
-def _null(score: float) -> float | None:
-    return None if math.isnan(score) else score

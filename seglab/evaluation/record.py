@@ -10,7 +10,6 @@ The number of the schema rises when a key changes its meaning or goes. Keys that
 a file without them is one in which nobody looked.
 """
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -26,7 +25,7 @@ from seglab.evaluation.confusion import Matrix
 from seglab.evaluation.metrics import SCHEMA, Counts, count, groups
 from seglab.evaluation.people import ImagePeople
 from seglab.evaluation.result import Evaluation, Failure, assemble
-from seglab.notation import parse_json, read_given
+from seglab.notation import null_if_nan, parse_json, read_given
 from seglab.tasks import Task
 
 __all__ = ["from_record", "merge", "read_record", "read_run", "to_record"]
@@ -40,8 +39,8 @@ def to_record(evaluation: Evaluation) -> dict[str, Any]:
     scores = evaluation.images()
     columns: dict[str, Any] = {
         "id": list(evaluation.ids),
-        "miou": [_null(score.miou) for score in scores],
-        "pixel_accuracy": [_null(score.pixel_accuracy) for score in scores],
+        "miou": [null_if_nan(score.miou) for score in scores],
+        "pixel_accuracy": [null_if_nan(score.pixel_accuracy) for score in scores],
         **{field.name: getattr(evaluation.counts, field.name).tolist() for field in fields(Counts)},
     }
     if evaluation.outlines is not None:
@@ -179,7 +178,3 @@ def _ints(values: Any, shape: tuple[int, ...]) -> NDArray[np.int64]:
     if array.shape != shape or array.dtype.kind not in "iu" or array.min(initial=0) < 0 or array.max(initial=0) > _MAX:
         raise ValueError(f"expected whole numbers of shape {shape}")
     return array.astype(np.int64)
-
-
-def _null(score: float) -> float | None:
-    return None if math.isnan(score) else score

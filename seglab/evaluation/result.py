@@ -25,6 +25,7 @@ from seglab.evaluation.metrics import (
     summarize,
 )
 from seglab.evaluation.people import ImagePeople, score_people
+from seglab.notation import null_if_nan
 from seglab.tables import TableWriter
 from seglab.tasks import Task
 
@@ -243,4 +244,4 @@ def _score_outlines(task: Task, counts_GC: NDArray[np.int64]) -> tuple[OutlineSc
 
 def _image_dict(image: ImageScore) -> dict[str, Any]:
     scores = {"miou": image.miou, "pixel_accuracy": image.pixel_accuracy}
-    return {"id": image.id, **{name: None if math.isnan(score) else score for name, score in scores.items()}}
+    return {"id": image.id, **{name: null_if_nan(score) for name, score in scores.items()}}

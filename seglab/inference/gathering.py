@@ -7,7 +7,6 @@ file is complete or not there.
 
 import contextlib
 import json
-import os
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from seglab.errors import BusyError, DataError
 from seglab.files import append_line, lock, replacing
 from seglab.inference.ledger import input_key, make_dir
 from seglab.inference.plan import Job, part_name
-from seglab.notation import parse_json
+from seglab.notation import parse_json, path_text
 from seglab.shards import WHOLE, Shard
 from seglab.tasks import Task
 
@@ -122,7 +121,7 @@ class Gathering:
 
     def add(self, job: Job, labelled: "Labelled") -> None:
         """Note a photo's answer."""
-        name = _text(job.place)
+        name = path_text(job.place.as_posix())
         answers = {form: gathered.record(labelled, name) for form, gathered in self._forms.items()}
         records = json.dumps(answers, allow_nan=False)
         crc32 = zlib.crc32(f"{records}\n".encode())
@@ -174,8 +173,3 @@ def _parsed(head: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return values if isinstance(values, dict) else {}
-
-
-def _text(place: Path) -> str:
-    """Return a name that any JSON or CSV can hold: bytes that are no UTF-8 become escapes."""
-    return os.fsencode(place.as_posix()).decode("utf-8", "backslashreplace")
