@@ -51,9 +51,8 @@ def compare(
 
 
 def _metrics(evaluation: "Evaluation", asked: list[str] | None) -> list[str]:
-    from seglab.cli.scores import HEADLINE
     from seglab.errors import unknown
-    from seglab.evaluation.metrics import groups, metric_names
+    from seglab.evaluation.metrics import HEADLINE, groups, metric_names
     from seglab.evaluation.people import HEADLINE as PEOPLE
 
     task = evaluation.task

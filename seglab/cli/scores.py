@@ -15,12 +15,10 @@ if TYPE_CHECKING:
     from seglab.evaluation.protocols import Protocol
     from seglab.evaluation.result import Evaluation
 
-__all__ = ["HEADLINE", "number", "other_truth", "show", "signed"]
+__all__ = ["number", "other_truth", "show", "signed"]
 
 NUM_WORST = 3
 """How many of the worst images are named."""
-
-HEADLINE = ("miou", "miou_foreground", "mean_f1", "pixel_accuracy", "mean_accuracy", "fwiou")
 
 
 def show(
@@ -38,6 +36,8 @@ def show(
         compared: Differences to a baseline.
         protocol: Scores by another definition.
     """
+    from seglab.evaluation.metrics import HEADLINE
+
     scores, task = evaluation.scores, evaluation.task
     columns = ["IoU", "95 %", "F1", "precision", "recall", "pixels"]
     columns += ["boundary IoU", "boundary F1"] if scores.outlines else []

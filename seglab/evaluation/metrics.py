@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from seglab.evaluation.confusion import Matrix
 
 __all__ = [
+    "HEADLINE",
     "MEASURES",
     "OUTLINE_MEASURES",
     "SCHEMA",
@@ -239,7 +240,7 @@ class Scores:
         return {
             "schema": SCHEMA,
             "task": self.task,
-            **{name: null_if_nan(getattr(self, name)) for name in _HEADLINE},
+            **{name: null_if_nan(getattr(self, name)) for name in HEADLINE},
             "mean_of": {
                 **dict.fromkeys(("miou", "mean_f1", "mean_accuracy"), present),
                 "miou_foreground": [score.name for score in self.classes[1:] if not score.absent],
@@ -267,7 +268,8 @@ class Scores:
         }
 
 
-_HEADLINE: Final = ("miou", "miou_foreground", "mean_f1", "pixel_accuracy", "mean_accuracy", "fwiou")
+HEADLINE: Final = ("miou", "miou_foreground", "mean_f1", "pixel_accuracy", "mean_accuracy", "fwiou")
+"""The figures of all classes together, by metric name."""
 
 
 def summarize(matrix: "Matrix", task: Task, *, num_ignored: int = 0) -> Scores:
@@ -320,7 +322,7 @@ def metric_names(task: Task, *, outlines: bool = False, people: bool = False) ->
         people: Whether it is looked at how people are told apart.
     """
     return (
-        *_HEADLINE,
+        *HEADLINE,
         *(f"{measure}.{name}" for measure in MEASURES for name in groups(task)),
         *(f"level.{name}.iou" for name in task.levels),
         *(f"{measure}.{name}" for measure in OUTLINE_MEASURES for name in groups(task) if outlines),
@@ -338,7 +340,7 @@ def value(scores: Scores, name: str) -> float | None:
         UsageError: If the task has no such metric; the nearest names are in the hint.
     """
     table: Mapping[str, float] = {
-        **{headline: getattr(scores, headline) for headline in _HEADLINE},
+        **{headline: getattr(scores, headline) for headline in HEADLINE},
         **{
             f"{measure}.{score.name}": getattr(score, measure)
             for measure in MEASURES
