@@ -21,6 +21,7 @@ __all__ = [
     "fit_image",
     "fit_labels",
     "place",
+    "reduced_hw",
     "unfit_bands",
     "unfit_certainty",
     "unfit_labels",
@@ -46,6 +47,12 @@ class Placement:
     """Height and width of the grid."""
     box: tuple[int, int, int, int]
     """Top, left, height and width of the photo on the grid, in grid pixels."""
+
+
+def reduced_hw(size_hw: tuple[int, int], longest: int) -> tuple[int, int]:
+    """Return a size of the same shape: as it is, or reduced until the longer side has at most ``longest`` pixels."""
+    scale = min(1.0, longest / max(size_hw))
+    return max(1, round(size_hw[0] * scale)), max(1, round(size_hw[1] * scale))
 
 
 def place(source_hw: tuple[int, int], preprocess: Preprocess) -> Placement:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seglab.data.drawing import contact_sheet, overlay, with_legend
+from seglab.data.geometry import reduced_hw
 from seglab.data.images import read_labels, read_photo, resize_image, resize_labels, write_photo
 from seglab.data.manifest import Dataset, Sample
 
@@ -31,8 +32,7 @@ def write_preview(dataset: Dataset, path: Path) -> None:
 
 def _read_small(dataset: Dataset, sample: Sample) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Read photo and labels no larger than a cell."""
-    scale = min(1.0, CELL / max(sample.size_hw))
-    size_hw = max(1, round(sample.height * scale)), max(1, round(sample.width * scale))
+    size_hw = reduced_hw(sample.size_hw, CELL)
     image = read_photo(dataset.image_path(sample), wanted_hw=size_hw).image
     labels = read_labels(dataset.label_path(sample))
     return resize_image(image, size_hw), resize_labels(labels, size_hw)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seglab.data.drawing import contact_sheet, overlay, with_legend
+from seglab.data.geometry import reduced_hw
 from seglab.data.images import ImageError, read_labels, read_photo, resize_image, resize_labels, write_photo
 from seglab.data.inspect import Inspection
 from seglab.data.manifest import Dataset, Sample
@@ -113,6 +114,5 @@ def _draw(dataset: Dataset, sample: Sample) -> Pixels:
         image, labels = read_photo(dataset.image_path(sample)).image, read_labels(dataset.label_path(sample))
     except ImageError:
         return np.full((CELL, CELL, 3), 200, np.uint8)
-    scale = min(1.0, CELL / max(labels.shape))
-    size_hw = max(1, round(labels.shape[0] * scale)), max(1, round(labels.shape[1] * scale))
+    size_hw = reduced_hw((labels.shape[0], labels.shape[1]), CELL)
     return overlay(resize_image(image, size_hw), resize_labels(labels, size_hw), dataset.task.palette)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seglab.data.edges import edges_from_labels
-from seglab.data.geometry import Placement, unfit_labels, unfit_probs
+from seglab.data.geometry import Placement, reduced_hw, unfit_labels, unfit_probs
 from seglab.inference.areas import mask_area
 from seglab.inference.fragments import LEAST_PIXELS, merge_fragments
 from seglab.inference.thinning import thin
@@ -139,9 +139,7 @@ def partition(labels: Uint8, edges: Float32, *, parts_matter: bool = True) -> Ui
 
 def working_hw(source_hw: tuple[int, int]) -> tuple[int, int]:
     """Return the size on which people are told apart in a photo: at most :data:`WORKING_SIDE` pixels long."""
-    scale = min(1.0, WORKING_SIDE / max(source_hw))
-    height, width = (max(1, round(side * scale)) for side in source_hw)
-    return height, width
+    return reduced_hw(source_hw, WORKING_SIDE)
 
 
 def resize_ids(ids: Uint16, size_hw: tuple[int, int]) -> Uint16:

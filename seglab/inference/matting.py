@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from seglab.data.geometry import reduced_hw
 from seglab.data.images import resize_image
 
 __all__ = ["WORK_SIDE", "GuidedFilter", "decontaminate", "feather", "soft_alpha", "working_hw"]
@@ -43,8 +44,7 @@ SOLVED_RADIUS: Final = 2
 
 def working_hw(source_hw: tuple[int, int], longest: int = WORK_SIDE) -> tuple[int, int]:
     """Return a size of the same shape as a photo: its own, or reduced until the longest side fits."""
-    scale = min(1.0, longest / max(source_hw))
-    return max(1, round(source_hw[0] * scale)), max(1, round(source_hw[1] * scale))
+    return reduced_hw(source_hw, longest)
 
 
 def soft_alpha(image: Uint8, probs_hw: Float32, *, reach: float, solve: Solver | None = None) -> Uint8:

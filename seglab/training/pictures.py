@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seglab.data.drawing import contact_sheet, overlay, with_legend
+from seglab.data.geometry import reduced_hw
 from seglab.data.images import read_labels, read_photo, resize_image, resize_labels
 from seglab.data.manifest import Dataset, Sample
 from seglab.errors import DataError
@@ -55,8 +56,7 @@ class SampleSheet:
             (prediction,) = predictor.labels([image])
         except (DataError, OSError):
             return [np.full((_CELL_PX, _CELL_PX, 3), 200, np.uint8)] * 3
-        scale = min(1.0, _CELL_PX / max(image.shape[:2]))
-        size_hw = max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))
+        size_hw = reduced_hw((image.shape[0], image.shape[1]), _CELL_PX)
         small, palette = resize_image(image, size_hw), predictor.task.palette
         drawn = [overlay(small, resize_labels(labels, size_hw), palette) for labels in (truth, prediction)]
         return [small, *drawn]

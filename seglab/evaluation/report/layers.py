@@ -58,11 +58,11 @@ def draw(pictures: Pictures, task: Task) -> Layers:
 
     The masks have the colours of the task's palette; the background is transparent.
     """
+    from seglab.data.geometry import reduced_hw
     from seglab.data.images import resize_labels
 
     height, width = pictures.truth.shape
-    scale = min(1.0, SIDE_PX / max(height, width))
-    size_hw = max(1, round(height * scale)), max(1, round(width * scale))
+    size_hw = reduced_hw((height, width), SIDE_PX)
     truth, prediction = (resize_labels(labels, size_hw) for labels in (pictures.truth, pictures.prediction))
     palette = [(*colour, 255 if label else 0) for label, colour in enumerate(task.palette)]
     palette += [_VOID] * (IGNORE + 1 - len(palette))
