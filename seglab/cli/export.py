@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from seglab.cli.console import escape, note, print_json
-from seglab.cli.options import ForceOption, JsonOption
+from seglab.cli.options import ForceOption, JsonOption, size_hw_of
 from seglab.cli.transfers import size_text
 from seglab.errors import DataError, UsageError, unknown
 from seglab.notation import parse_toml, read_given
@@ -85,7 +85,7 @@ def export(
     else:
         if about is not None:
             raise UsageError("`--about` is for `--format bundle`")
-        size_hw = None if size in (None, "dynamic") else _size_hw(str(size))
+        size_hw = None if size in (None, "dynamic") else size_hw_of(str(size), "dynamic")
         options = ExportOptions(profile=profile, size_hw=size_hw, must_be_free=size == "dynamic", half=fp16)
         done = export_model(path, out or _default_path(model, path, options), options, verify=verify, force=force)
     _tell(done, options, verify)
@@ -130,13 +130,6 @@ def _default_path(model: str, path: Path, options: "ExportOptions") -> Path:
     if path.is_dir() and Path(model).exists():
         return path / f"{Path(GRAPH_NAME).stem}{options.suffix}.onnx"
     return Path(f"{Path(model).stem}{options.suffix}.onnx")
-
-
-def _size_hw(text: str) -> tuple[int, int]:
-    height, _, width = text.lower().partition("x")
-    if not (height.isdecimal() and (width or height).isdecimal()) or text.lower().endswith("x"):
-        raise UsageError(f"`{text}` is not a size", "write pixels as 256, height x width as 320x240, or dynamic")
-    return int(height), int(width or height)
 
 
 def _tell(done: "Export", options: "ExportOptions", verify: bool) -> None:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from seglab.errors import UsageError
+
 __all__ = [
     "BnOption",
     "CompileOption",
@@ -15,11 +17,13 @@ __all__ = [
     "ForceOption",
     "JsonOption",
     "ModelOption",
+    "OptionalTaskOption",
     "PrecisionOption",
     "SeedOption",
     "ShardOption",
     "TaskOption",
     "TtaOption",
+    "size_hw_of",
 ]
 
 TaskOption = Annotated[
@@ -101,3 +105,20 @@ ShardOption = Annotated[
     str | None,
     typer.Option("--shard", help="Only a part, e.g. 2/8.", metavar="I/N", show_default="torchrun's, or everything"),
 ]
+
+
+def size_hw_of(text: str, *others: str) -> tuple[int, int]:
+    """Return the height and width that the value of a ``--size`` stands for: ``256``, or ``320x240``.
+
+    Args:
+        text: What the user wrote.
+        others: What else the option takes, for the hint.
+
+    Raises:
+        UsageError: If it is no size.
+    """
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and (width or height).isdecimal()) or text.lower().endswith("x"):
+        forms = ("pixels as 256", "height x width as 320x240", *others)
+        raise UsageError(f"`{text}` is not a size", f"write {', '.join(forms[:-1])}, or {forms[-1]}")
+    return int(height), int(width or height)

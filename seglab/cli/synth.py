@@ -8,8 +8,8 @@ import typer
 
 from seglab.cli.console import escape, note, print_json
 from seglab.cli.interruption import Course, same_command, telling
-from seglab.cli.options import ForceOption, JsonOption, SeedOption, TaskOption
-from seglab.errors import UsageError, unknown
+from seglab.cli.options import ForceOption, JsonOption, SeedOption, TaskOption, size_hw_of
+from seglab.errors import unknown
 from seglab.tasks import DEFAULT_CUTOUT_TASK
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def synth(
     with telling(lambda: (f"{course} were drawn, nothing is kept", f"{same_command('synth')} starts again")):
         from seglab.tasks import load_task
 
-        values = run(_Options(load_task(task), num, _size_hw(size), out, seed, val, test, force), course)
+        values = run(_Options(load_task(task), num, size_hw_of(size), out, seed, val, test, force), course)
     if json:
         print_json(values)
 
@@ -120,10 +120,3 @@ def _splits_of(made: "Original", val: float, test: float) -> tuple[str, str]:
     how = " and ".join(f"{name} from {drawn[name]}" for name in missing)
     options = f" --val {val:g}" if "val" in missing else ""
     return f"the layout {made.layout} has {has}: `seglab prepare` draws {how}", options
-
-
-def _size_hw(text: str) -> tuple[int, int]:
-    height, _, width = text.lower().partition("x")
-    if not (height.isdecimal() and (width or height).isdecimal()) or text.lower().endswith("x"):
-        raise UsageError(f"`{text}` is not a size", "write pixels as 256, or height x width as 320x240")
-    return int(height), int(width or height)
