@@ -7,6 +7,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from seglab.data.fetching.obtain import Obtained, Transfer
 from seglab.data.fetching.places import OFFLINE_VARIABLE, SOURCE_NAME, data_path, default_dir, is_offline
 from seglab.data.fetching.registry import Row
 from seglab.data.fetching.retrying import Meter, Policy, no_meter
+from seglab.data.fetching.room import NoRoomError, estimate, is_full, lack, megabytes, need_room
 from seglab.data.fetching.unpack import Tree, read_tree, unpack
 from seglab.data.staging import StagedDir
 from seglab.errors import BusyError, DataError, ExitCode, Interrupted, UsageError
@@ -28,8 +30,6 @@ from seglab.version import __version__
 __all__ = ["Fetched", "fetch", "plan", "verify"]
 
 FORMAT: Final = 1
-SPARE_BYTES: Final = 64 << 20
-"""So much of the disk is left free."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,13 @@ def fetch(
     if not force and _is_here(row, dir):
         _clear(dir, downloads_dir)
         return Fetched(row, dir, unchanged=True)
-    transfer = Transfer(policy or Policy(), meter, lambda num_bytes: _need_room(dir, num_bytes), say)
+    transfer = Transfer(policy or Policy(), meter, partial(need_room, dir), say)
 
     def build(obtained: Obtained) -> None:
+        if from_path is not None:
+            transfer.need_room(*estimate(row, downloads_dir, from_path, keep_archive=keep_archive))
+        elif row.unpack:
+            transfer.need_room(0, row.unpacked_bytes or obtained.path.stat().st_size)
         _build(row, obtained, staged.build_dir, transfer, limits, keep_archive)
 
     with (
@@ -112,7 +116,7 @@ def fetch(
         if from_path is not None:
             build(take_given(row, from_path, transfer))
         else:
-            transfer.need_room(_estimate(row, downloads_dir))
+            transfer.need_room(*estimate(row, downloads_dir))
             forbids = "--offline" if offline else OFFLINE_VARIABLE if is_offline() else ""
             obtain(row, downloads_dir, transfer, offline=forbids, use=build)
         staged.publish()
@@ -167,12 +171,13 @@ def plan(
     if from_path is not None and not nothing_to_do:
         check_given(row, from_path)
     kept = 0 if from_path else _bytes_kept(downloads_dir)
+    room = (0, 0) if nothing_to_do else estimate(row, downloads_dir, from_path, keep_archive=keep_archive)
     values = row.to_dict() | {
         "dir": str(dir),
         "path": str(_path_to_be(row, dir, from_path)),
         "here": here,
         "kept_bytes": kept,
-        "needed_bytes": 0 if nothing_to_do else _estimate(row, downloads_dir, from_path),
+        "needed_bytes": sum(room),
         "free_bytes": files.free_bytes(dir.parent),
         "login_found": find_login() if row.login else "",
         "login_problems": login_problems() if row.login else [],
@@ -182,7 +187,7 @@ def plan(
     forbidden = "" if from_path else "--offline" if offline else OFFLINE_VARIABLE if is_offline() else ""
     return values | {
         "steps": steps(row, dir, from_path=from_path, kept_bytes=kept, replaces=here, keep_archive=keep_archive),
-        "obstacles": obstacles(row, values, forbidden=forbidden, downloads=from_path is None, spare_bytes=SPARE_BYTES),
+        "obstacles": obstacles(row, values, forbidden=forbidden, downloads=from_path is None) + lack(dir, room),
     }
 
 
@@ -195,6 +200,13 @@ def _in_good_order(row: Row, downloads_dir: Path, from_path: Path | None) -> Ite
         if from_path is not None:
             message = error.message.replace("the archive", f"the archive `{from_path}`", 1)
             raise ArchiveError(message, error.hint) from error
+        raise
+    except DataError as error:
+        kept = 0 if from_path is not None else _bytes_kept(downloads_dir)
+        full = isinstance(error.__cause__, OSError) and is_full(error.__cause__)
+        if kept and (full or isinstance(error, NoRoomError)):
+            goes_on = f"the {megabytes(kept)} that came are kept, and the same command goes on from there"
+            raise type(error)(error.message, f"make room; {goes_on}") from error
         raise
     except OSError as error:
         raise DataError(f"cannot read or write: {error}", "check the permissions and the disk") from error
@@ -211,7 +223,7 @@ def _how_it_goes_on(row: Row, downloads_dir: Path) -> str:
     kept = _bytes_kept(downloads_dir)
     if not kept:
         return f"stopped before anything of `{row.name}` was kept; the same command starts again"
-    return f"stopped; {_megabytes(kept)} of `{row.name}` are kept, and the same command goes on from there"
+    return f"stopped; {megabytes(kept)} of `{row.name}` are kept, and the same command goes on from there"
 
 
 def _clear(dir: Path, downloads_dir: Path) -> None:
@@ -281,30 +293,6 @@ def _check_replaceable(row: Row, dir: Path, force: bool) -> None:
         raise DataError(f"`{dir}` is there already", f"`seglab fetch {row.name} --force` replaces it")
 
 
-def _need_room(dir: Path, num_bytes: int) -> None:
-    free = files.free_bytes(dir.parent)
-    if num_bytes and num_bytes + SPARE_BYTES > free:
-        raise DataError(
-            f"the disk of `{dir.parent}` has {_megabytes(free)} free, {_megabytes(num_bytes)} are needed",
-            "make room, or choose another disk with `--out DIR` or SEGLAB_CACHE",
-        )
-
-
-def _megabytes(num_bytes: int) -> str:
-    if num_bytes >= 10_000_000_000:
-        return f"{num_bytes / 1e9:,.1f} GB"
-    return f"{num_bytes / 1e6:,.{0 if num_bytes >= 10_000_000 else 1}f} MB"
-
-
-def _estimate(row: Row, downloads_dir: Path, from_path: Path | None = None) -> int:
-    """Return roughly how many bytes of disk a fetch will take from now on; 0 if nobody knows."""
-    if from_path is not None:
-        size = from_path.stat().st_size
-        return max(row.unpacked_bytes, size) if row.unpack else size
-    there = read_tree(downloads_dir, leave_out=frozenset(), digest=False).num_bytes if downloads_dir.is_dir() else 0
-    return max(0, row.bytes - there) + ((row.unpacked_bytes or row.bytes) if row.unpack else 0)
-
-
 def _build(
     row: Row, obtained: Obtained, dir: Path, transfer: Transfer, limits: Limits | None, keep_archive: bool
 ) -> None:
@@ -312,14 +300,15 @@ def _build(
     _empty(dir)
     archive = ""
     if row.unpack:
-        tree = unpack(obtained.path, dir, limits=limits, meter=transfer.meter, need_room=transfer.need_room)
+        room = partial(transfer.need_room, 0)
+        tree = unpack(obtained.path, dir, limits=limits, meter=transfer.meter, need_room=room)
         if keep_archive:
             archive = obtained.name
             if (dir / archive).exists():
                 raise DataError(f"the archive holds a file of its own name, `{archive}`", "leave `--keep-archive` out")
-            _copy(obtained.path, dir / archive, transfer)
+            _place(obtained, dir / archive, transfer)
     else:
-        _copy(obtained.path, dir / obtained.name, transfer)
+        _place(obtained, dir / obtained.name, transfer)
         tree = read_tree(dir, leave_out=frozenset(), digest=True)
     if (dir / SOURCE_NAME).exists():
         raise ArchiveError(f"the archive holds a `{SOURCE_NAME}` of its own", "rename it in the archive")
@@ -335,9 +324,18 @@ def _empty(dir: Path) -> None:
         dir.mkdir()
 
 
+def _place(obtained: Obtained, target_path: Path, transfer: Transfer) -> None:
+    """Give a file its name in the folder under construction: by a link if it is ours, which takes no room twice."""
+    if not obtained.given:
+        with contextlib.suppress(OSError):  # not every disk has links
+            os.link(obtained.path, target_path)
+            return
+    _copy(obtained.path, target_path, transfer)
+
+
 def _copy(path: Path, target_path: Path, transfer: Transfer) -> None:
     size = path.stat().st_size
-    transfer.need_room(size)
+    transfer.need_room(0, size)
     try:
         with path.open("rb") as source, target_path.open("xb") as target, transfer.meter("copy", size, 0) as advance:
             while chunk := source.read(1 << 20):

@@ -346,7 +346,7 @@ def test_the_archive_is_kept_on_demand_and_does_not_count(site, bring, make_row,
 def test_too_small_a_disk_is_said_before_anything_is_asked(site, bring, monkeypatch):
     monkeypatch.setattr(verb.files, "free_bytes", lambda path: 100 << 20)
     row = "bytes = 80_000_000\nunpacked_bytes = 90_000_000\n" + dataset(site.put("/a.zip", ZIP))
-    with pytest.raises(DataError, match=r"105 MB free, 170 MB are needed"):
+    with pytest.raises(DataError, match=r"105 MB free, but 237 MB are needed in all"):
         bring(row)
     assert not site.requests
 
@@ -575,7 +575,7 @@ def test_a_plan_knows_what_would_stop_it(make_row, tmp_path, monkeypatch):
     told = "\n".join(plan(row, tmp_path / "out")["obstacles"])
     assert "SEGLAB_OFFLINE forbids the network" in told
     assert "Kaggle needs a login: none is set up" in told
-    assert "1,000 bytes free, 10,000 are needed" in told
+    assert "0.0 MB free, but 67 MB are needed in all" in told
     row = make_row("kind = 'dataset'\nsources = [{ page = 'https://a.example/x' }]")
     assert "no source is left" in "\n".join(plan(row, tmp_path / "out")["obstacles"])
 

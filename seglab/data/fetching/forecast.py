@@ -43,15 +43,14 @@ def steps(
     return told
 
 
-def obstacles(row: Row, values: dict[str, Any], *, forbidden: str, downloads: bool, spare_bytes: int) -> list[str]:
-    """Return what would stop a fetch, as far as one knows without trying.
+def obstacles(row: Row, values: dict[str, Any], *, forbidden: str, downloads: bool) -> list[str]:
+    """Return what would stop a fetch, as far as one knows without trying; the disk aside.
 
     Args:
         row: What is fetched.
-        values: The plan: ``needed_bytes``, ``free_bytes``, ``login_found``, ``login_problems``.
+        values: The plan: ``login_found``, ``login_problems``.
         forbidden: What forbids the network, if something does.
         downloads: Whether something is to be downloaded.
-        spare_bytes: So much of the disk is left free.
     """
     told = []
     if forbidden:
@@ -61,8 +60,6 @@ def obstacles(row: Row, values: dict[str, Any], *, forbidden: str, downloads: bo
     if downloads and row.login and not values["login_found"]:
         problems = "; ".join(values["login_problems"])
         told.append(f"Kaggle needs a login: {problems or 'none is set up'}; `kaggle auth login` makes one")
-    if values["needed_bytes"] and values["needed_bytes"] + spare_bytes > values["free_bytes"]:
-        told.append(f"the disk has {values['free_bytes']:,} bytes free, {values['needed_bytes']:,} are needed")
     return told
 
 

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -59,7 +60,8 @@ class Transfer:
 
     policy: Policy
     meter: Meter
-    need_room: Callable[[int], None]
+    need_room: Callable[[int, int], None]
+    """Told what is still to be downloaded, and unpacked or copied; raises when the disk has not so much room."""
     say: Callable[[str], None]
 
 
@@ -172,26 +174,34 @@ def bring(row: Row, source: Source, own_dir: Path, transfer: Transfer) -> Obtain
 
 def _download(row: Row, source: Source, own_dir: Path, transfer: Transfer) -> Path:
     client_dir = own_dir / "client"
+    need_room = partial(_need_room, row, own_dir, transfer)
     if source.way in ("drive", "drive-folder"):
         from seglab.data.fetching.drive import download_drive
 
         return download_drive(
-            source, client_dir, transfer.policy, archive=row.unpack, meter=transfer.meter,
-            need_room=transfer.need_room, say=transfer.say,
+            source, client_dir, transfer.policy, archive=row.unpack, meter=transfer.meter, need_room=need_room,
+            say=transfer.say,
         )  # fmt: skip
     if source.way.startswith("kaggle"):
         from seglab.data.fetching.kaggle import download_kaggle
 
         return download_kaggle(
-            source, client_dir, transfer.policy, total=row.bytes or None, meter=transfer.meter,
-            need_room=transfer.need_room, say=transfer.say,
+            source, client_dir, transfer.policy, total=row.bytes or None, meter=transfer.meter, need_room=need_room,
+            say=transfer.say,
         )  # fmt: skip
     order = Order(
         url=source.ref, part_path=own_dir / "download.part", archive=row.unpack, checked=bool(checked_by(source)),
         num_bytes=source.bytes, name=_name_of(row, source),
     )  # fmt: skip
-    download(order, transfer.policy, meter=transfer.meter, need_room=transfer.need_room, say=transfer.say)
+    download(order, transfer.policy, meter=transfer.meter, need_room=need_room, say=transfer.say)
     return order.part_path
+
+
+def _need_room(row: Row, own_dir: Path, transfer: Transfer, num_bytes: int) -> None:
+    """Look for room for what is still to come of a file, and for what is in it, which is hardly less."""
+    if num_bytes:
+        whole = num_bytes + sum(path.stat().st_size for path in own_dir.rglob("*") if path.is_file())
+        transfer.need_room(num_bytes, (row.unpacked_bytes or whole) if row.unpack else 0)
 
 
 def _name_of(row: Row, source: Source) -> str:
@@ -205,8 +215,9 @@ def _keep(path: Path, source: Source, own_dir: Path, sha256: str, name: str) -> 
     done_path = own_dir / "done"
     with path.open("rb") as handle:
         os.fsync(handle.fileno())
+    # The note comes first: without it, on a disk that is full to the last byte, the file would count as nothing.
+    files.write_json(own_dir / "done.json", {"name": name, "sha256": sha256, "bytes": path.stat().st_size})
     path.replace(done_path)
-    files.write_json(own_dir / "done.json", {"name": name, "sha256": sha256, "bytes": done_path.stat().st_size})
     return Obtained(done_path, name, source, sha256, checked_by(source))
 
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from seglab.data.fetching.admission import Admission, ArchiveError, Limits, Member
 from seglab.data.fetching.retrying import Meter, no_meter
+from seglab.data.fetching.room import NoRoomError, is_full, megabytes
 from seglab.data.fetching.sniffing import ARCHIVES, sniff_file
 from seglab.errors import DataError
 
@@ -143,15 +144,31 @@ def _write_all(
                 made.add(folder)
             if member.kind == "file":
                 if member.size >= LARGE_BYTES:
-                    need_room(member.size)
+                    _need_room_for(member, need_room, dir, num_bytes)
                 size, sha256 = _write(member, path, admission, advance)
                 num_bytes += size
                 digests.append(("/".join(parts), sha256))
     except OSError as error:
+        if is_full(error):
+            raise _full(dir, num_bytes) from error
         raise DataError(f"cannot unpack into `{dir}`: {error.strerror or error}", "make room, and try again") from error
     if not digests:
         raise ArchiveError("the archive holds no file")
     return Tree(len(digests), num_bytes, _tree_sha256(digests))
+
+
+def _need_room_for(member: Member, need_room: Callable[[int], None], dir: Path, num_bytes: int) -> None:
+    try:
+        need_room(member.size)
+    except NoRoomError as error:
+        raise _full(dir, num_bytes) from error
+
+
+def _full(dir: Path, num_bytes: int) -> NoRoomError:
+    return NoRoomError(
+        f"the disk of `{dir.parent}` was full when {megabytes(num_bytes)} of what is in the archive were unpacked",
+        "make room, or choose another disk with `--out DIR` or SEGLAB_CACHE",
+    )
 
 
 def _write(member: Member, path: Path, admission: Admission, advance: Callable[[int], None]) -> tuple[int, str]:
