@@ -13,7 +13,16 @@ from PIL import Image
 
 from seglab.errors import DataError
 
-__all__ = ["VOID_RGB", "encode_ids16", "encode_jpeg", "encode_labels", "encode_palette", "encode_png", "encode_webp"]
+__all__ = [
+    "VOID_RGB",
+    "encode_ids16",
+    "encode_jpeg",
+    "encode_labels",
+    "encode_palette",
+    "encode_png",
+    "encode_webp",
+    "png_chunk",
+]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -88,7 +97,7 @@ def encode_palette(labels: Pixels, palette: Sequence[tuple[int, int, int]]) -> b
         raise DataError("the PNG encoder did not write 8-bit grey")
     header[9] = 3
     colours = [*palette, *[VOID_RGB] * 256][: max(len(palette), int(labels.max(initial=0)) + 1)]
-    png = png[:8] + _chunk(b"IHDR", bytes(header)) + png[_IHDR_END:]
+    png = png[:8] + png_chunk(b"IHDR", bytes(header)) + png[_IHDR_END:]
     return _with_chunks(png, [(b"PLTE", bytes(value for colour in colours for value in colour))])
 
 
@@ -170,12 +179,13 @@ def _with_chunks(png: bytes, chunks: Sequence[tuple[bytes, bytes]]) -> bytes:
     """Insert chunks right after a PNG's header."""
     if not chunks:
         return png
-    return png[:_IHDR_END] + b"".join(_chunk(name, data) for name, data in chunks) + png[_IHDR_END:]
+    return png[:_IHDR_END] + b"".join(png_chunk(name, data) for name, data in chunks) + png[_IHDR_END:]
 
 
 def _segment(marker: int, data: bytes) -> bytes:
     return bytes((0xFF, marker)) + struct.pack(">H", 2 + len(data)) + data
 
 
-def _chunk(name: bytes, data: bytes) -> bytes:
+def png_chunk(name: bytes, data: bytes) -> bytes:
+    """Return a chunk of a PNG: its length, its name of four letters, what is in it, and its checksum."""
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))

@@ -4,6 +4,8 @@ import struct
 import zlib
 from typing import Final
 
+from seglab.data.encoding import png_chunk
+
 __all__ = ["completed_jpeg", "completed_png"]
 
 _SIGNATURE_BYTES: Final = 8
@@ -36,7 +38,7 @@ def completed_png(data: bytes) -> bytes | None:
     if not rows:
         return None
     whole = zlib.compress(rows + bytes(size - len(rows)), 1)
-    return b"".join((data[:_SIGNATURE_BYTES], *kept, _chunk(b"IDAT", whole), _chunk(b"IEND", b"")))
+    return b"".join((data[:_SIGNATURE_BYTES], *kept, png_chunk(b"IDAT", whole), png_chunk(b"IEND", b"")))
 
 
 def _parts(data: bytes) -> tuple[list[bytes], bytes]:
@@ -68,7 +70,3 @@ def _unpacked_bytes(header: bytes) -> int:
         if columns > 0 and rows > 0:
             total += rows * (1 + -(-columns * bits // 8))
     return total
-
-
-def _chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
