@@ -9,10 +9,10 @@ The table needs no torch.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from seglab.data.fetching.places import cache_dir, fetched_checkpoint
-from seglab.data.fetching.registry import load_registry
+from seglab.data.fetching.registry import Commercial, load_registry
 from seglab.errors import DataError, UsageError, unknown
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ __all__ = [
     "published_weights",
     "terms_of",
 ]
-
-Commercial = Literal["yes", "no", "unclear"]
 
 FETCHED: Final = "encoder-"
 """What the names of encoders' weights begin with in the registry of ``seglab fetch``; the encoder follows."""
