@@ -11,7 +11,7 @@ from seglab.data.augment import Augmentation
 from seglab.data.drawing import VOID_RGB, contact_sheet, overlay, with_legend
 from seglab.data.images import write_photo
 from seglab.data.loader import augmentation_of
-from seglab.data.manifest import Dataset, Sample
+from seglab.data.manifest import Dataset, variety
 from seglab.data.samples import TrainingSamples
 from seglab.data.view import View
 from seglab.strengths import PRESETS
@@ -57,7 +57,7 @@ def draw_augmented(
     augmentation = augmentation_of(samples, config)
     plain = Augmentation(preprocess, augmentation.mirror, PRESETS["none"])
     rows = []
-    for index in sorted(range(len(samples)), key=lambda index: _variety(samples.samples[index]))[:num_samples]:
+    for index in sorted(range(len(samples)), key=lambda index: variety(samples.samples[index]))[:num_samples]:
         image, labels = samples.load(index)
         name = samples.samples[index].id
         as_is = plain(image, labels, epoch=0, name=name)
@@ -75,7 +75,3 @@ def _labelled(view: View, task: Task) -> Pixels:
     hatched = (view.labels == IGNORE) & ((x + y) // max(1, max(view.labels.shape) // 64) % 4 == 0)
     drawn[hatched] = VOID_RGB
     return drawn
-
-
-def _variety(sample: Sample) -> tuple[int, str]:
-    return -sum(num > 0 for num in sample.pixels.values()), sample.id

@@ -41,6 +41,7 @@ __all__ = [
     "is_sound",
     "open_dataset",
     "safe_id",
+    "variety",
 ]
 
 FORMAT: Final = 1
@@ -78,6 +79,11 @@ class Sample:
     def size_hw(self) -> tuple[int, int]:
         """Height and width of the photo and of its labels."""
         return self.height, self.width
+
+
+def variety(sample: Sample) -> tuple[int, str]:
+    """Return what samples are sorted by for a look at them: those with the most classes first."""
+    return -sum(num > 0 for num in sample.pixels.values()), sample.id
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from seglab.data.drawing import contact_sheet, overlay, with_legend
 from seglab.data.geometry import reduced_hw
 from seglab.data.images import read_labels, read_photo, resize_image, resize_labels, write_photo
-from seglab.data.manifest import Dataset, Sample
+from seglab.data.manifest import Dataset, Sample, variety
 
 __all__ = ["write_preview"]
 
@@ -22,7 +22,7 @@ CELL: Final = 192
 def write_preview(dataset: Dataset, path: Path) -> None:
     """Write the samples that show the largest variety of classes, as photo and overlay side by side."""
     cells = []
-    for sample in sorted(dataset.samples, key=_variety)[:NUM_SAMPLES]:
+    for sample in sorted(dataset.samples, key=variety)[:NUM_SAMPLES]:
         image, labels = _read_small(dataset, sample)
         cells += [image, overlay(image, labels, dataset.task.palette)]
     row = 2 * PAIRS_A_ROW
@@ -36,7 +36,3 @@ def _read_small(dataset: Dataset, sample: Sample) -> tuple[NDArray[np.uint8], ND
     image = read_photo(dataset.image_path(sample), wanted_hw=size_hw).image
     labels = read_labels(dataset.label_path(sample))
     return resize_image(image, size_hw), resize_labels(labels, size_hw)
-
-
-def _variety(sample: Sample) -> tuple[int, str]:
-    return -sum(num > 0 for num in sample.pixels.values()), sample.id
