@@ -11,12 +11,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from seglab.data.encoding import VOID_RGB
 from seglab.data.images import resize_image
-from seglab.tasks import IGNORE, Task
+from seglab.tasks import IGNORE, Rgb, Task
 
 __all__ = ["VOID_RGB", "colour", "contact_sheet", "drawable", "overlay", "with_legend"]
 
 Pixels = npt.NDArray[np.uint8]
-Rgb = tuple[int, int, int]
 
 _PAPER: Final = (255, 255, 255)
 _INK: Final = (20, 20, 20)

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from seglab.data.images import IMAGE_SUFFIXES, ImageError, read_photo, resize_image
 from seglab.errors import DataError, UsageError
 from seglab.inference.framing import Frame
+from seglab.tasks import Rgb
 
 __all__ = ["WHITE", "Background", "Blur", "Colour", "Scenery", "parse_background", "parse_width"]
 
 Uint8 = NDArray[np.uint8]
-Rgb = tuple[int, int, int]
 
 MAX_BLUR: Final = 1000.0
 FINE: Final = 4.0

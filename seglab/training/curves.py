@@ -10,11 +10,10 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from seglab.data.drawing import drawable
-from seglab.tasks import Task
+from seglab.tasks import Rgb, Task
 
 __all__ = ["Line", "Panel", "draw_panels", "panels_of", "ticks"]
 
-Rgb = tuple[int, int, int]
 Point = tuple[float, float]
 
 _PAPER: Final = (255, 255, 255)
