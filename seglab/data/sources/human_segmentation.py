@@ -20,12 +20,10 @@ TITLE = "Training_Images/*.jpg with Ground_Truth/*.png (or data/images with data
 TASK: str | None = "person"
 SIGNS: Final = (("Training_Images", "Ground_Truth"), ("data/images", "data/masks"))
 
-_FOLDERS = (("Training_Images", "Ground_Truth"), ("data/images", "data/masks"))
-
 
 def recognise(raw_dir: Path) -> str | None:
     """Recognise the pair of folder names."""
-    for photos, masks in _FOLDERS:
+    for photos, masks in SIGNS:
         if (raw_dir / photos).is_dir() and (raw_dir / masks).is_dir():
             return f"it has `{photos}` and `{masks}`"
     return None
@@ -35,7 +33,7 @@ def scan(raw_dir: Path, options: SourceOptions) -> Scan:
     """Pair by stem; see :class:`seglab.data.sources.Source`."""
     from seglab.data.images import IMAGE_SUFFIXES
 
-    folders = [pair for pair in _FOLDERS if (raw_dir / pair[0]).is_dir() and (raw_dir / pair[1]).is_dir()]
+    folders = [pair for pair in SIGNS if (raw_dir / pair[0]).is_dir() and (raw_dir / pair[1]).is_dir()]
     if not folders:
         raise other_layout(raw_dir, NAME)
     if options.task.num_classes != 2:
