@@ -1,6 +1,7 @@
 """The command line. One file a subcommand; this one lists them and imports only the one that runs."""
 
 import atexit
+import gc
 import importlib
 import os
 import sys
@@ -13,6 +14,8 @@ COMMANDS: Final = (
     "export", "promote", "demo", "doctor",
 )  # fmt: skip
 """The subcommands in the order of use. Each is a function, or a group of them, of its module in :mod:`seglab.cli`."""
+GARBAGE: Final = 20_000
+"""Objects after which Python looks for garbage. At its own 700 it looks a hundred times while starting, for nothing."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -29,6 +32,7 @@ def program() -> None:
     That would be a tenth of the time of one cutout. What was registered for the exit is run, and everything written.
     With torch there may be more to end, and the usual way is taken.
     """
+    gc.set_threshold(GARBAGE)
     try:
         main()
     except SystemExit as end:

@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from seglab.models.protobuf import as_message, as_text, field, fields, integers
+from seglab.models.protobuf import as_message, as_text, field, fields, head, integers
 
 __all__ = ["rewritten"]
 
@@ -85,12 +85,14 @@ class Graph:
         """Count how often values are read, once more for outputs of the graph."""
         return Counter([*(name for node in self.nodes for name in node.inputs), *self.ports])
 
-    def to_bytes(self) -> bytes:
-        """Return the message without weights that nobody uses."""
+    def parts(self) -> list[bytes | memoryview]:
+        """Return the message, in parts, without weights that nobody uses."""
         wanted = self.uses()
-        parts = [field(_NODE, node.to_bytes()) for node in self.nodes]
-        parts += [field(_TENSOR, tensor) for name, tensor in self.tensors.items() if wanted[name]]
-        return b"".join([*parts, *(field(number, value) for number, value in self.rest)])
+        parts: list[bytes | memoryview] = [field(_NODE, node.to_bytes()) for node in self.nodes]
+        tensors = ((_TENSOR, tensor) for name, tensor in self.tensors.items() if wanted[name])
+        for number, value in (*tensors, *self.rest):
+            parts += (head(number, len(value)), value)
+        return parts
 
 
 def rewritten(data: bytes) -> bytes:
@@ -112,8 +114,12 @@ def rewritten(data: bytes) -> bytes:
         return data
     if len(graph.nodes) == before and all(node.source for node in graph.nodes):
         return data
-    model[place] = (_GRAPH, memoryview(graph.to_bytes()))
-    return b"".join(field(number, value) for number, value in model)
+    parts = graph.parts()
+    around = [
+        field(number, value) if i != place else head(_GRAPH, sum(map(len, parts)))
+        for i, (number, value) in enumerate(model)
+    ]
+    return b"".join([*around[: place + 1], *parts, *around[place + 1 :]])
 
 
 def _parsed(view: memoryview) -> Graph:

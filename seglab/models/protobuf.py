@@ -9,7 +9,7 @@ Format: https://protobuf.dev/programming-guides/encoding.
 from collections.abc import Iterator
 from typing import Any, Final
 
-__all__ = ["as_message", "as_text", "field", "fields", "integers"]
+__all__ = ["as_message", "as_text", "field", "fields", "head", "integers"]
 
 _MAX_TAG: Final = 2**32
 
@@ -22,7 +22,10 @@ def fields(view: memoryview) -> Iterator[tuple[int, "int | memoryview"]]:
     """
     position, end = 0, len(view)
     while position < end:
-        tag, position = _varint(view, position)
+        tag = view[position]
+        position += 1
+        if tag > 127:
+            tag, position = _varint(view, position - 1)
         if tag >= _MAX_TAG:  # Other readers drop the high bits, and would see another field.
             raise ValueError("tag out of range")
         kind = tag & 7
@@ -30,7 +33,7 @@ def fields(view: memoryview) -> Iterator[tuple[int, "int | memoryview"]]:
         if kind == 0:
             value, position = _varint(view, position)
         elif kind in (1, 2, 5):
-            length, position = _varint(view, position) if kind == 2 else (8 if kind == 1 else 4, position)
+            length, position = _length(view, position) if kind == 2 else (8 if kind == 1 else 4, position)
             if length > end - position:
                 raise ValueError("cut off")
             value = view[position : position + length]
@@ -81,8 +84,19 @@ def field(number: int, value: "int | str | bytes | memoryview") -> bytes:
     """Return the bytes of one field: an integer that is not negative, or anything that has a length."""
     if isinstance(value, int):
         return _as_varint(number << 3) + _as_varint(value)
-    data = value.encode() if isinstance(value, str) else bytes(value)
-    return _as_varint(number << 3 | 2) + _as_varint(len(data)) + data
+    data = value.encode() if isinstance(value, str) else value
+    return b"".join((head(number, len(data)), data))
+
+
+def head(number: int, length: int) -> bytes:
+    """Return what stands before the bytes of a field that has a length."""
+    return _as_varint(number << 3 | 2) + _as_varint(length)
+
+
+def _length(view: memoryview, position: int) -> tuple[int, int]:
+    if position < len(view) and view[position] < 128:
+        return view[position], position + 1
+    return _varint(view, position)
 
 
 def _as_varint(value: int) -> bytes:

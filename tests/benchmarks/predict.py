@@ -14,9 +14,11 @@ figure.
 """
 
 import argparse
+import compileall
 import contextlib
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -68,8 +70,16 @@ def serve(what: str, work: Path, options: argparse.Namespace) -> None:
         print(network_ms(work))
         return
     with contextlib.redirect_stdout(sys.stderr):
+        install(work)
         make_graphs(work)
         make_photos(options.photos, work, options.num, options.large)
+
+
+def install(work: Path) -> None:
+    """Put the package where it is compiled, as an installed one is; a checkout may not keep what Python compiles."""
+    shutil.copytree(ROOT / "seglab", work / "site" / "seglab", ignore=shutil.ignore_patterns("__pycache__"))
+    if not compileall.compile_dir(work / "site", quiet=1):
+        raise SystemExit("the package cannot be compiled")
 
 
 def make_graphs(work: Path) -> None:
@@ -180,7 +190,12 @@ def measure(programs: dict[str, list[str]], work: Path, set_name: str) -> list[d
             out = Path(folder) / "out"
             if program == "rembg" and set_name != "one":
                 out.mkdir()
-            environment = {**os.environ, "PYTHONPATH": str(ROOT), "U2NET_HOME": str(work), "SEGLAB_DEVICE": "cpu"}
+            environment = {
+                **os.environ,
+                "PYTHONPATH": f"{work / 'site'}",
+                "U2NET_HOME": str(work),
+                "SEGLAB_DEVICE": "cpu",
+            }
             if program == "rembg":
                 del environment["PYTHONPATH"]
             start_s = time.perf_counter()

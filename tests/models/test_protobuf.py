@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from seglab.errors import DataError
 from seglab.models.graphs import Port, graph_form
 from seglab.models.headers import external_tensors
-from seglab.models.protobuf import as_message, as_text, fields
+from seglab.models.protobuf import as_message, as_text, field, fields, head
 from seglab.models.session import open_session
 
 PATH = Path("a.onnx")
@@ -135,3 +135,15 @@ def test_shapes_packed_and_not_and_of_no_known_size() -> None:
     form = graph_form(PATH, model.SerializeToString() + entry(7, main))
     assert form.num_weights == 600 + 6
     assert form.inputs[0].shape == ("?", 3, 4, 5)
+
+
+def test_long_fields_are_written_as_they_are_read() -> None:
+    """Lengths of one, two and three bytes, for the short way and the long way to read them."""
+    values = [bytes(length) for length in (0, 1, 127, 128, 300, 16_384)]
+    data = b"".join(field(number + 15, value) for number, value in enumerate(values))
+    assert [(number, bytes(as_message(value))) for number, value in fields(memoryview(data))] == [
+        (number + 15, value) for number, value in enumerate(values)
+    ]
+    assert data == b"".join(
+        part for number, value in enumerate(values) for part in (head(number + 15, len(value)), value)
+    )
