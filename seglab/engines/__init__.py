@@ -58,13 +58,13 @@ class EngineChoice:
     name: str = "auto"
     """One of :data:`ENGINES`."""
     precision: str = "auto"
-    """One of :data:`PRECISIONS`; other than fp32 only in torch."""
+    """One of :data:`PRECISIONS`; bf16 in torch and OpenVINO, fp16 only in torch."""
     compile: bool = False
     """Whether torch compiles the network, which takes a minute or two and pays on long runs."""
     threads: int | None = None
     """CPU threads; all usable ones by default."""
     callers: int = 1
-    """How many threads will call the engine at once. On the CPU a graph in ONNX Runtime then gives each call its share
+    """How many threads will call the engine at once. On the CPU a graph then gives each call its share
     of the threads, which for small batches gives more than all threads one call after the other do; see
     :func:`num_callers`."""
     bn: str = "running"
@@ -94,7 +94,8 @@ class EngineChoice:
             return "`--compile`"
         if self.bn == "batch" or self.as_published:
             return "`--bn batch`" if self.bn == "batch" else "`--fidelity original`"
-        return "" if self.precision in ("auto", "fp32") else f"`--precision {self.precision}`"
+        elsewhere = ("auto", "fp32", "bf16") if self.name == "openvino" else ("auto", "fp32")
+        return "" if self.precision in elsewhere else f"`--precision {self.precision}`"
 
 
 def open_engine(path: Path, device: Device, engine: str | EngineChoice = "auto") -> tuple[Engine, BundleConfig]:
@@ -160,7 +161,10 @@ def _open_graph(path: Path, device: Device, choice: EngineChoice, reason: str) -
     if choice.name == "openvino":
         from seglab.engines.openvino import OpenVinoEngine
 
-        engine = OpenVinoEngine(graph_path, data, config.preprocess, device, threads=threads, reason=reason)
+        engine = OpenVinoEngine(
+            graph_path, data, config.preprocess, device, precision=choice.precision, threads=threads,
+            callers=choice.callers, reason=reason,
+        )  # fmt: skip
     else:
         from seglab.engines.onnxruntime import OnnxRuntimeEngine
 

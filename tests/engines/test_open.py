@@ -106,7 +106,8 @@ def test_compiling_is_torchs_business(bundle_dir: Path) -> None:
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 def test_what_a_graph_cannot_do_is_refused(bundle_dir: Path, name: str) -> None:
-    for choice in ({"precision": "bf16"}, {"precision": "fp16"}, {"compile": True}):
+    rough = [{"precision": "bf16"}] if name == "onnxruntime" else []
+    for choice in (*rough, {"precision": "fp16"}, {"compile": True}):
         option = "--compile" if "compile" in choice else f"--precision {choice['precision']}"
         with pytest.raises(UsageError, match=f"engine `{name}` cannot do `{option}`"):
             EngineChoice(name, **choice)

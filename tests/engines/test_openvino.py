@@ -3,7 +3,9 @@
 import importlib.util
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -12,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import seglab.engines.openvino as module
 from seglab.device import Device
-from seglab.engines import open_engine
+from seglab.engines import EngineChoice, open_engine
 from seglab.engines.openvino import OpenVinoEngine
 from seglab.errors import DataError, DeviceError, ExitCode
 from seglab.models.export import photo_like
@@ -96,7 +98,8 @@ def test_a_failure_while_running_is_one_line() -> None:
             raise RuntimeError("Exception from src/a.cpp:1:\nCheck 'p' failed at src/b.cpp:2:\nout of memory\n\n")
 
     opened = engine(graph())
-    opened._request = Failing()
+    opened._requests.get()
+    opened._requests.put(Failing())
     with pytest.raises(DeviceError) as caught:
         opened(PIXELS)
     assert caught.value.message == "OpenVINO failed on `a.onnx` with input 3x3x4x6: out of memory"
@@ -107,7 +110,7 @@ def test_an_answer_of_another_shape_is_no_answer() -> None:
     """What OpenVINO did not compute keeps the shape, and the numbers, of the batch before."""
     opened = engine(graph())
     opened(PIXELS)
-    request = opened._request
+    request = opened._requests.get()
 
     class Stale:
         def infer(self, inputs: object, share_inputs: bool) -> None:
@@ -116,7 +119,7 @@ def test_an_answer_of_another_shape_is_no_answer() -> None:
         def get_output_tensor(self, place: int) -> object:
             return request.get_output_tensor(place)
 
-    opened._request = Stale()
+    opened._requests.put(Stale())
     with pytest.raises(DeviceError, match=r"with input 1x3x4x6: the output has shape \(3, 3, 4, 6\)"):
         opened(PIXELS[:1])
 
@@ -169,8 +172,52 @@ def test_it_computes_on_the_cpu_alone() -> None:
 
 @installed
 def test_float32_is_asked_for_whatever_the_processor_prefers() -> None:
-    compiled = engine(graph())._request.get_compiled_model()
+    compiled = engine(graph())._requests.get().get_compiled_model()
     assert str(compiled.get_property("INFERENCE_PRECISION_HINT")) in ("<Type: 'float32'>", "f32")
+
+
+def can_bfloat16() -> bool:
+    if importlib.util.find_spec("openvino") is None:
+        return False
+    return "BF16" in module._openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@pytest.mark.skipif(not can_bfloat16(), reason="no OpenVINO, or a processor without bfloat16")
+def test_bfloat16_is_a_little_less_exact(small: Path) -> None:
+    """Eight bits of a number are kept, so that answers differ by about a 256th of their size."""
+    exact, config = open_engine(small, CPU, EngineChoice("openvino"))
+    rough, _ = open_engine(small, CPU, EngineChoice("openvino", precision="bf16"))
+    assert (exact.precision, rough.precision) == ("fp32", "bf16")
+    pixels = photo_like((2, *config.preprocess.size_hw), 1)
+    difference = np.abs(exact(pixels) - rough(pixels))
+    assert 0 < difference.max() < 0.03 * np.abs(exact(pixels)).max()
+
+
+@installed
+def test_bfloat16_is_refused_where_the_processor_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = module._openvino().Core()
+
+    class Old:
+        def __getattr__(self, name: str) -> object:
+            return getattr(core, name)
+
+        def get_property(self, *_: str) -> list[str]:
+            return ["FP32"]
+
+    monkeypatch.setattr(module, "_openvino", lambda: SimpleNamespace(Core=Old))
+    with pytest.raises(DeviceError, match="this processor does not multiply bfloat16"):
+        OpenVinoEngine(Path("a.onnx"), graph().SerializeToString(), PLAIN, CPU, precision="bf16")
+
+
+@installed
+def test_several_callers_at_once_get_their_own_answers() -> None:
+    opened = OpenVinoEngine(Path("a.onnx"), graph().SerializeToString(), PLAIN, CPU, threads=2, callers=2)
+    assert opened.callers == 2
+    batches = [np.roll(PIXELS, shift, axis=1) for shift in range(4)] * 8
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(opened, batches))
+    for batch, answer in zip(batches, answers, strict=True):
+        np.testing.assert_array_equal(answer, opened(batch))
 
 
 @installed
