@@ -1,6 +1,6 @@
 """How fast `seglab cutout` is beside `rembg`, with one and the same U2NETP graph, from the shell.
 
-    python tests/benchmarks/predict.py --photos FOLDER [--rembg PYTHON] [--num 40] [--large 4] [--rounds 3] [--json]
+    python tests/benchmarks/predict.py --photos FOLDER [--rembg PYTHON] [--num 40] [--large 4] [--rounds 3] [--bf16] [--json]
 
 Three things are timed as whole processes, start-up included: a folder of photos as they are, a folder of photos of 6
 and 12 megapixels (the same ones, enlarged, with a sensor's noise), and one photo. A round runs every program once on a
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--png-small", action="store_true", help="time `--png small` as well")
+    parser.add_argument("--bf16", action="store_true", help="time `--engine openvino --precision bf16` as well")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--work", nargs=2, metavar=("WHAT", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -154,6 +155,8 @@ def find_programs(options: argparse.Namespace, work: Path) -> dict[str, list[str
     programs = {"seglab": [sys.executable, "-m", "seglab", "cutout", "--model", str(work / "model.onnx")]}
     if options.png_small:
         programs["seglab --png small"] = [*programs["seglab"], "--png", "small"]
+    if options.bf16:
+        programs["seglab, bf16"] = [*programs["seglab"], "--engine", "openvino", "--precision", "bf16"]
     reason = ""
     if not options.rembg:
         reason = "no `--rembg PYTHON` is named"
