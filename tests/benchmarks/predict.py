@@ -1,6 +1,6 @@
 """How fast `seglab cutout` is beside `rembg`, with one and the same U2NETP graph, from the shell.
 
-    python tests/benchmarks/predict.py --photos FOLDER [--rembg PYTHON] [--num 40] [--large 4] [--rounds 3] [--bf16] [--json]
+    python tests/benchmarks/predict.py --photos FOLDER [--rembg PYTHON] [--num 40] [--large 4] [--rounds 3] [--json]
 
 Three things are timed as whole processes, start-up included: a folder of photos as they are, a folder of photos of 6
 and 12 megapixels (the same ones, enlarged, with a sensor's noise), and one photo. A round runs every program once on a
