@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import re
 import signal
 import subprocess
@@ -12,6 +11,7 @@ import time
 import pytest
 import torch
 
+from seglab.cli import main
 from seglab.cli.train import _seconds
 from seglab.config import TrainConfig
 from seglab.data.manifest import open_dataset
@@ -29,8 +29,21 @@ def command(*arguments):
     return [sys.executable, "-m", "seglab", "train", *map(str, arguments)]
 
 
-def seglab_train(*arguments):
+def in_its_own_process(*arguments):
     return subprocess.run(command(*arguments), capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def seglab_train(capsys):
+    """Run the command line in this process, in which torch is there already."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main(["train", *map(str, arguments)])
+        return subprocess.CompletedProcess(arguments, int(end.value.code or 0), *capsys.readouterr())
+
+    return run
 
 
 def start(*arguments):
@@ -58,9 +71,9 @@ def shapes(make_dataset, tmp_path):
     return ["--task", task_path, "--data", dataset.dir]
 
 
-def test_it_trains_says_what_is_next_and_prints_json(shapes, tmp_path):
+def test_it_trains_says_what_is_next_and_prints_json(shapes, tmp_path, seglab_train):
     run_dir = tmp_path / "a [b]"
-    done = seglab_train(*shapes, "--out", run_dir, "--epochs", 2, "--json", *TINY)
+    done = in_its_own_process(*shapes, "--out", run_dir, "--epochs", 2, "--json", *TINY)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["epochs"] == 2
@@ -84,7 +97,7 @@ def test_it_trains_says_what_is_next_and_prints_json(shapes, tmp_path):
 
 
 def test_recipes_are_listed_with_what_they_are():
-    done = seglab_train("--recipes")
+    done = in_its_own_process("--recipes")
     assert done.returncode == 0
     assert done.stderr == ""
     names = [line.split()[0] for line in done.stdout.splitlines()]
@@ -92,7 +105,7 @@ def test_recipes_are_listed_with_what_they_are():
     assert re.search(r"^clothes-u2net +Clothes, U²-Net at 768 px: ", done.stdout, re.MULTILINE)
 
 
-def test_flags_win_over_the_default_recipe_and_all_is_in_the_run(shapes, tmp_path):
+def test_flags_win_over_the_default_recipe_and_all_is_in_the_run(shapes, tmp_path, seglab_train):
     run_dir = tmp_path / "run"
     flags = ("--steps", 2, "--optimizer", "sgd", "--schedule", "poly", "--augment", "light")
     losses = ("--class-weights", "1,2,0.5", "--set", "losses.lovasz=0.5", "--set", "losses.dice=0")
@@ -110,7 +123,7 @@ def test_flags_win_over_the_default_recipe_and_all_is_in_the_run(shapes, tmp_pat
     assert set(record["train"]) == {"loss", "cross_entropy", "lovasz", "grad_norm"}
 
 
-def test_a_model_of_ones_own_starts_a_run(shapes, tmp_path):
+def test_a_model_of_ones_own_starts_a_run(shapes, tmp_path, seglab_train):
     assert seglab_train(*shapes, "--out", tmp_path / "a", "--steps", 1, *TINY).returncode == 0
     done = seglab_train(*shapes, "--out", tmp_path / "b", "--steps", 1, "--init", tmp_path / "a", *TINY)
     assert done.returncode == 0, done.stderr
@@ -119,7 +132,7 @@ def test_a_model_of_ones_own_starts_a_run(shapes, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"])
-def test_a_signal_ends_in_good_order_and_the_hint_continues(shapes, tmp_path, number, code):
+def test_a_signal_ends_in_good_order_and_the_hint_continues(shapes, tmp_path, number, code, seglab_train):
     run_dir = tmp_path / "run"
     process = start(*shapes, "--out", run_dir, "--epochs", 100000, "--set", "val_every=100000", *TINY)
     wait_for(run_dir / "last.pt", process)
@@ -141,7 +154,7 @@ def test_a_signal_ends_in_good_order_and_the_hint_continues(shapes, tmp_path, nu
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes_and_ends_bit_equal(shapes, cpu, tmp_path):
+def test_a_killed_run_resumes_and_ends_bit_equal(shapes, cpu, tmp_path, seglab_train):
     """Killed in the first epochs; the same command line finishes it, as a crontab would."""
     killed_dir, whole_dir = tmp_path / "killed", tmp_path / "whole"
     again = (*shapes, "--out", killed_dir, "--epochs", 40, "--set", "val_every=40", *TINY, "--resume")
@@ -161,7 +174,7 @@ def test_a_killed_run_resumes_and_ends_bit_equal(shapes, cpu, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_second_start_is_busy(shapes, tmp_path):
+def test_a_second_start_is_busy(shapes, tmp_path, seglab_train):
     run_dir = tmp_path / "run"
     process = start(*shapes, "--out", run_dir, "--epochs", 100000, "--set", "val_every=100000", *TINY)
     try:
@@ -196,9 +209,8 @@ def test_a_second_start_is_busy(shapes, tmp_path):
         (["--time-limit", "soon"], 2, "`soon` is no length of time"),
     ],
 )
-def test_a_wrong_command_line_says_what_to_do(arguments, code, words, tmp_path, monkeypatch):
+def test_a_wrong_command_line_says_what_to_do(arguments, code, words, tmp_path, monkeypatch, seglab_train):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     done = seglab_train(*arguments)
     assert done.returncode == code, done.stderr
     assert words in done.stderr
@@ -207,7 +219,7 @@ def test_a_wrong_command_line_says_what_to_do(arguments, code, words, tmp_path, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_task_that_is_not_the_datas_names_both(shapes, tmp_path):
+def test_a_task_that_is_not_the_datas_names_both(shapes, tmp_path, seglab_train):
     done = seglab_train("--task", "body", *shapes[2:], "--out", tmp_path / "run")
     assert done.returncode == 3
     assert "`body`" in done.stderr
@@ -228,7 +240,7 @@ def test_wrong_lengths_of_time(text):
         _seconds(text)
 
 
-def test_a_wrong_model_does_not_spoil_the_run_directory(shapes, tmp_path):
+def test_a_wrong_model_does_not_spoil_the_run_directory(shapes, tmp_path, seglab_train):
     run_dir = tmp_path / "run"
     refused = seglab_train(*shapes, "--out", run_dir, "--epochs", 1, "--model", "nope", *TINY)
     assert refused.returncode == 2
