@@ -7,7 +7,7 @@ writes it, so that reading gives the labels of the scenes back, pixel for pixel.
 import hashlib
 import io
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -267,24 +267,28 @@ def synth_original(
     if not force and _receipt(out_dir) == receipt:
         return Original(out_dir, name, num, counts, unchanged=True)
 
-    with ExitStack() as stack:
-        staged = stack.enter_context(StagedDir(out_dir, lambda there: _refuse_other_content(there, force)))
-        bar = stack.enter_context(progress(num) if progress else nullcontext())
-        layout.start(staged.build_dir)
+    def draw(index: int) -> _Picture:
+        return _Picture(task, seed, index, split_of[index], view, draw_scene(seed, index, view, size_hw))
 
-        def write(index: int) -> Texts:
-            scene = draw_scene(seed, index, view, size_hw)
-            return layout.add(staged.build_dir, _Picture(task, seed, index, split_of[index], view, scene))
-
-        for texts in ahead(write, range(num), workers=num_threads() if workers is None else workers):
-            for file, text in texts.items():
-                with (staged.build_dir / file).open("a", encoding="utf-8", newline="") as handle:
-                    handle.write(text)
-            if bar is not None:
-                bar.advance()
+    bar = progress(num) if progress else nullcontext()
+    with StagedDir(out_dir, lambda there: _refuse_other_content(there, force)) as staged, bar as shown:
+        _write_all(layout, staged.build_dir, draw, num, num_threads() if workers is None else workers, shown)
         files.write_json(staged.build_dir / RECEIPT, receipt)
         staged.publish()
     return Original(out_dir, name, num, counts)
+
+
+def _write_all(
+    layout: Layout, dir: Path, draw: Callable[[int], _Picture], num: int, workers: int, shown: Progress | None
+) -> None:
+    """Write pictures in threads, and the lines that they add to files of all in order."""
+    layout.start(dir)
+    for texts in ahead(lambda index: layout.add(dir, draw(index)), range(num), workers=workers):
+        for file, text in texts.items():
+            with (dir / file).open("a", encoding="utf-8", newline="") as handle:
+                handle.write(text)
+        if shown is not None:
+            shown.advance()
 
 
 def _split_of(layout: Layout, num: int, val: float, test: float) -> list[str]:
