@@ -5,7 +5,10 @@ import gc
 import importlib
 import os
 import sys
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import typer
 
 __all__ = ["COMMANDS", "main", "program"]
 
@@ -49,12 +52,26 @@ def program() -> None:
 
 def run(arguments: list[str]) -> object:
     """Run the program on a command line and return what the parser returns; errors are raised."""
-    import typer
     import typer.exceptions
+
+    _refuse_empty(arguments)
+    app, completing = _bare_app(), "_SEGLAB_COMPLETE" in os.environ
+    # Only the subcommand on the line is imported; `--help` needs them all.
+    for name in _named(arguments, completing):
+        _add_command(app, name, completing)
+    try:
+        return app(arguments, prog_name="seglab", standalone_mode=False)
+    except typer.exceptions.TyperException:
+        _refuse_dashed(arguments)
+        raise
+
+
+def _bare_app() -> "typer.Typer":
+    """Return the program without subcommands."""
+    import typer
 
     from seglab.version import __version__
 
-    _refuse_empty(arguments)
     app = typer.Typer(
         name="seglab",
         add_completion=True,
@@ -83,24 +100,22 @@ def run(arguments: list[str]) -> object:
         if context.invoked_subcommand is None:
             typer.echo(context.get_help())
 
-    completing = "_SEGLAB_COMPLETE" in os.environ
-    # Only the subcommand on the line is imported; `--help` needs them all.
-    for name in _named(arguments, completing):
-        module = importlib.import_module(f"seglab.cli.{name}")
-        command = getattr(module, name)
-        if completing:
-            from seglab.cli.completion import attach
+    return app
 
-            attach(name, command)
-        if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name)
-        else:
-            app.command(name)(command)
-    try:
-        return app(arguments, prog_name="seglab", standalone_mode=False)
-    except typer.exceptions.TyperException:
-        _refuse_dashed(arguments)
-        raise
+
+def _add_command(app: "typer.Typer", name: str, completing: bool) -> None:
+    """Import a subcommand, or a group of them, and add it to the program."""
+    import typer
+
+    command = getattr(importlib.import_module(f"seglab.cli.{name}"), name)
+    if completing:
+        from seglab.cli.completion import attach
+
+        attach(name, command)
+    if isinstance(command, typer.Typer):
+        app.add_typer(command, name=name)
+    else:
+        app.command(name)(command)
 
 
 def _named(arguments: list[str], completing: bool) -> tuple[str, ...]:

@@ -186,7 +186,7 @@ def _judge(
     from seglab.evaluation.bootstrap import intervals
     from seglab.evaluation.comparison import against
     from seglab.evaluation.gates import check_gates, parse_gates
-    from seglab.evaluation.outputs import to_json, write_tables
+    from seglab.evaluation.outputs import to_json
     from seglab.evaluation.protocols import protocol
     from seglab.evaluation.record import read_record
     from seglab.evaluation.report import Baseline
@@ -209,11 +209,7 @@ def _judge(
     engine = None if source.predictor is None else engine_dict(source.predictor.engine)
     rest = {**extra, "engine": engine, "gates": [_gate_dict(gate) for gate in gates]}
     values = {**to_json(evaluation, ranges, compared=compared, protocol=said), **rest}
-    if outputs.out_dir is not None:
-        write_tables(outputs.out_dir, evaluation, ranges, values)
-        note(f"evaluation.json, metrics.csv, per_image.csv: {escape(outputs.out_dir)}")
-    if outputs.per_image_path is not None:
-        _write(outputs.per_image_path, evaluation)
+    _write_files(outputs, evaluation, ranges, values)
     if outputs.report_path is not None:
         told = None
         if compared is not None and baseline_path is not None:
@@ -267,12 +263,19 @@ def _report(
     note(f"report: {escape(path)}")
 
 
-def _write(path: Path, evaluation: "Evaluation") -> None:
+def _write_files(
+    outputs: _Outputs, evaluation: "Evaluation", ranges: "Mapping[str, Interval | None]", values: "dict[str, Any]"
+) -> None:
+    from seglab.evaluation.outputs import write_tables
     from seglab.files import sweep, write_text
 
-    sweep([path])
-    write_text(path, evaluation.per_image_csv())
-    note(f"scores of each image: {escape(path)}")
+    if outputs.out_dir is not None:
+        write_tables(outputs.out_dir, evaluation, ranges, values)
+        note(f"evaluation.json, metrics.csv, per_image.csv: {escape(outputs.out_dir)}")
+    if outputs.per_image_path is not None:
+        sweep([outputs.per_image_path])
+        write_text(outputs.per_image_path, evaluation.per_image_csv())
+        note(f"scores of each image: {escape(outputs.per_image_path)}")
 
 
 def _gate_dict(gate: "Gate") -> dict[str, object]:
