@@ -1,6 +1,6 @@
 """The pairs of a plan, read, checked, aligned and written, several at once."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seglab.config import Preprocess
-from seglab.data.alignment import align, fit_labels, fit_photo, wanted_size
+from seglab.data.alignment import Alignment, align, fit_labels, fit_photo, wanted_size
 from seglab.data.decoding import ImageError, open_picture, read_file
 from seglab.data.duplicates import PhotoIndex
 from seglab.data.images import read_labels, read_photo
@@ -112,13 +112,7 @@ class Converter:
             detail = f"photo {width}x{height}, mask {labels.shape[1]}x{labels.shape[0]}"
             detail += "" if isinstance(labels, np.ndarray) else f" ({labels.place})"
             return _Outcome(path, (Problem("photo and mask of different shape", path, detail),))
-        notes = [*photo.notes, *job.item.notes]
-        if alignment.turn_labels:
-            notes.append("mask turned upright with its photo")
-        elif photo.orientation > 1 and (photo.orientation < 5 or height == width):
-            notes.append("photo turned upright, mask taken to be so already: their sizes do not tell")
-        if self._grid is None and labels.shape not in ((height, width), (width, height)):
-            notes.append("photo resized to its mask")
+        notes = [*photo.notes, *job.item.notes, *self._said(photo, labels.shape, alignment)]
         fitted = fit_labels(labels, (height, width), photo.orientation, alignment, self._grid)
         try:
             people = _read_people(job.item.people_path, labels.shape)
@@ -132,15 +126,24 @@ class Converter:
         if blank:
             notes.append("mask of nothing but background")
         words = self.photos.add(job.id, path, photo.image)
-        writer = self._writer
-        if writer is not None:
+        if self._writer is not None:
             untouched = photo.plain and (height, width) == fitted.shape
-            if writer.link != "copy" and not untouched:
+            if self._writer.link != "copy" and not untouched:
                 notes.append("photo written anew, not linked: it could not stay as it is")
             image = job.item.photo_path if untouched else fit_photo(photo.image, photo.size_hw, alignment, self._grid)
             memo = {"notes": notes, "blank": bool(blank), "words": None if words is None else words.tolist()}
-            writer.add(job.id, job.split, image, fitted, lossless=photo.lossless, people=people, memo=memo)
+            self._writer.add(job.id, job.split, image, fitted, lossless=photo.lossless, people=people, memo=memo)
         return _Outcome(path, notes=tuple(notes), blank=blank)
+
+    def _said(self, photo: "_Photo", labels_hw: tuple[int, ...], alignment: Alignment) -> Iterator[str]:
+        """Yield what is done to a photo and its mask so that they lie on each other."""
+        height, width = photo.size_hw
+        if alignment.turn_labels:
+            yield "mask turned upright with its photo"
+        elif photo.orientation > 1 and (photo.orientation < 5 or height == width):
+            yield "photo turned upright, mask taken to be so already: their sizes do not tell"
+        if self._grid is None and labels_hw not in ((height, width), (width, height)):
+            yield "photo resized to its mask"
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self._plan.raw_dir).as_posix()
