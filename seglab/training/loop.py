@@ -93,15 +93,11 @@ def train(
         BusyError: If another process is running it.
         DeviceError: If memory does not suffice, or a package for ``logger`` is not installed.
     """
-    _check_logger(logger)
     task = task or dataset.task
-    check_same_labels("the task", task, dataset)
-    dataset.split("train")
+    _check_asked(config, dataset, task, logger)
     if config.overfit:
         dataset = replace(dataset, samples=tuple(dataset.split("train")[: config.overfit]))
         config = replace(config, augment=PRESETS["none"])
-    if config.metric not in metric_names(task):
-        raise unknown(f"metric of task `{task.name}`", config.metric, metric_names(task))
     watcher = watcher or _Nobody()
     launch = launch_name()
     settings = RunSettings(
@@ -152,11 +148,16 @@ def _find_state(run: RunDir, settings: RunSettings, watcher: Watcher) -> tuple[d
     return run.load_state(), began
 
 
-def _check_logger(logger: str) -> None:
+def _check_asked(config: TrainConfig, dataset: Dataset, task: Task, logger: str) -> None:
+    """Refuse what needs no network to be seen: a logger, classes, a split or a metric that are not there."""
     if logger not in LOGGERS:
         raise unknown("logger", logger, LOGGERS)
     if logger == "wandb":
         WandbLogger.require()
+    check_same_labels("the task", task, dataset)
+    dataset.split("train")
+    if config.metric not in metric_names(task):
+        raise unknown(f"metric of task `{task.name}`", config.metric, metric_names(task))
 
 
 def _refuse_team(settings: RunSettings, team: Team) -> None:

@@ -1,7 +1,7 @@
 """The part of a run that one process does: steps, validation, saving."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final, NoReturn
 
@@ -14,6 +14,7 @@ from seglab.errors import DataError, Interrupted, SeglabError
 from seglab.evaluation.metrics import metric_names, value
 from seglab.inference.predictor import Predictor
 from seglab.models.bundle import BundleConfig, save_bundle
+from seglab.models.segmenter import Segmenter
 from seglab.models.zoo import build
 from seglab.training.adversarial import make_learner
 from seglab.training.assignment import Assignment
@@ -51,13 +52,7 @@ class Session:
         )
         self._val_split = "train" if config.overfit else "val"
         self._validates = self._val_split in dataset.splits
-        torch.manual_seed(config.seed)
-        with self._team.together():
-            network = build(config.model, assignment.task.num_classes, **config.model_args)
-            weights = class_weights_of(config, assignment.task, self._samples.samples)
-            if weights is not None and config.class_weights == "auto":
-                told = (f"{name} {weight:.3g}" for name, weight in zip(assignment.task.classes, weights, strict=True))
-                assignment.watcher.note(f"class weights: {', '.join(told)}")
+        network, weights = self._build()
         self._origins = [] if state is None else list(state.get("origins", []))
         if state is None:
             self._start(network)
@@ -123,6 +118,18 @@ class Session:
             job.run, job.dataset, split=self._val_split, metric=self._config.metric,
             num_epochs=course.epoch, num_steps=self._pace.steps_done, loggers=extra,
         )  # fmt: skip
+
+    def _build(self) -> tuple[Segmenter, Sequence[float] | None]:
+        """Return the network with weights drawn by the seed, and the weights of the classes."""
+        job, config = self._job, self._config
+        torch.manual_seed(config.seed)
+        with self._team.together():
+            network = build(config.model, job.task.num_classes, **config.model_args)
+            weights = class_weights_of(config, job.task, self._samples.samples)
+            if weights is not None and config.class_weights == "auto":
+                told = (f"{name} {weight:.3g}" for name, weight in zip(job.task.classes, weights, strict=True))
+                job.watcher.note(f"class weights: {', '.join(told)}")
+        return network, weights
 
     def _start(self, network: nn.Module) -> None:
         """Give the network the weights that it starts with; the first process gives the others its own."""
