@@ -68,6 +68,8 @@ class Source(ABC):
 
 
 class _Model(Source):
+    """A model on a split of a dataset."""
+
     def __init__(self, model: str, dataset: "Dataset", task: "Task", counting: Counting, way: Way) -> None:
         super().__init__(task, counting.outlines, counting.instances is True)
         self._model, self._dataset, self._counting = model, dataset, counting
@@ -117,6 +119,8 @@ class _Model(Source):
 
 
 class _Masks(Source):
+    """A folder of masks, against another or against a split."""
+
     def __init__(self, pred: Path, truth: "Dataset | Path", task: "Task", counting: Counting) -> None:
         super().__init__(task, counting.outlines, counting.instances is True)
         self._pred, self._truth, self._counting = pred, truth, counting
@@ -150,6 +154,8 @@ class _Masks(Source):
 
 
 class _Parts(Source):
+    """Evaluations of parts, put together."""
+
     def __init__(self, paths: list[Path]) -> None:
         from seglab.evaluation.merging import merge_files
 

@@ -80,6 +80,8 @@ class Layout(Protocol):
 
 
 class _Helen:
+    """``helenstar_release/SPLIT/NAME_{image,label,viz}``: the labels are the ids of the task."""
+
     splits: tuple[str, ...] = ("train", "test")
 
     def name(self, index: int) -> str:
@@ -99,6 +101,8 @@ class _Helen:
 
 
 class _IMaterialist:
+    """``train/`` and ``train.csv``: a row of runs for every garment of a person, none for bare skin."""
+
     splits: tuple[str, ...] = ()
 
     def name(self, index: int) -> str:
@@ -125,6 +129,8 @@ class _IMaterialist:
 
 
 class _PascalPart:
+    """``Pascal-part/``: photos, ids as NumPy arrays, and a list for each split."""
+
     splits: tuple[str, ...] = ("train", "val")
 
     def name(self, index: int) -> str:
@@ -145,6 +151,8 @@ class _PascalPart:
 
 
 class _CihpCelebMaskHq:
+    """``versions/1/``: photos, and grey masks of the 20 ids of CIHP in three equal channels."""
+
     splits: tuple[str, ...] = ()
 
     def name(self, index: int) -> str:

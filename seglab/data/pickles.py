@@ -139,7 +139,11 @@ def _run(machine: "_Machine", reader: Reader) -> Any:
 
 
 class _Machine:
-    """The stack, the marks in it and the memo of one pickle."""
+    """The stack, the marks in it and the memo of one pickle.
+
+    Its methods are what the opcodes do, see :data:`_HANDLERS`; where Python would call something, :func:`_called` only
+    notes what.
+    """
 
     def __init__(self, storages: dict[str, StorageRef]) -> None:
         self.storages = storages

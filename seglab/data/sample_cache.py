@@ -93,6 +93,8 @@ class _NoRoomError(Exception):
 
 
 class _Nowhere:
+    """Keeps nothing."""
+
     name = "none"
 
     def get(self, index: int) -> Pixels | None:  # noqa: ARG002 - of the protocol
@@ -103,6 +105,8 @@ class _Nowhere:
 
 
 class _Memory:
+    """Keeps records as long as the process lives."""
+
     name = "ram"
 
     def __init__(self) -> None:
@@ -146,6 +150,7 @@ class _DiskFile:
         say(f"decoded samples are kept in `{dir}` ({_gigabytes(self._offsets[-1])}{counted})")
 
     def get(self, index: int) -> Pixels | None:
+        """Return a record, read-only, if it is there and its checksum is right."""
         record = self._bytes[self._offsets[index] : self._offsets[index + 1]]
         if not self._known[index]:
             stored = os.pread(self._checksums, 4, 4 * index)
@@ -155,6 +160,7 @@ class _DiskFile:
         return record
 
     def put(self, index: int, record: Pixels) -> None:
+        """Keep a record. From the first that finds no room on, none is kept, and the user is told once."""
         if self._is_full:
             return
         try:

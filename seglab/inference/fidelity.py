@@ -60,6 +60,8 @@ class Road:
 
 
 class _Original(Road):
+    """Back by nearest neighbours, as the originals' own code goes: no edge is soft."""
+
     soft = False
 
     def labels(self, logits_Khw: Float32, placement: Placement) -> Uint8:

@@ -65,13 +65,16 @@ class _State:
             self._touches[other][one] = self._touches[other].get(one, 0) + count
 
     def is_fragment(self, number: int) -> bool:
+        """Tell whether an area is too small to be a person or, where parts matter, of one class only."""
         return bool(self.pixels[number] <= LEAST_PIXELS) or (self._parts_matter and len(self._classes[number]) == 1)
 
     def most_touched(self, number: int) -> int | None:
+        """Return the area with the longest border to this one, the larger one of two alike; None if it is alone."""
         touched = self._touches[number]
         return max(touched, key=lambda other: (touched[other], self.pixels[other], -other)) if touched else None
 
     def join(self, number: int, target: int) -> None:
+        """Make an area part of another, with its pixels, classes and borders."""
         self.owner[number] = target
         self.pixels[target] += self.pixels[number]
         self._classes[target] |= self._classes[number]

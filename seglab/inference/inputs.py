@@ -100,6 +100,8 @@ def only_files(arguments: Sequence[str | Path]) -> bool:
 
 
 class _Search:
+    """One search for photos, and what was met on the way."""
+
     def __init__(self, exclude_dir: Path | None, allow_empty: bool) -> None:
         from seglab.data.images import IMAGE_SUFFIXES
 
@@ -116,6 +118,7 @@ class _Search:
         return f"photos end in {' '.join(sorted(self.suffixes))}; `--allow-empty` takes none for done"
 
     def argument(self, argument: str | Path) -> Iterator[Source | Failure]:
+        """Yield what one argument names: standard input, a path, ``@LIST`` or a pattern, in this order."""
         path = Path(argument)
         if argument == "-":  # a string; a Path is a file
             self._stdin = self._stdin or _read_stdin()
@@ -140,6 +143,7 @@ class _Search:
         yield Failure(path, reason) if reason else Source(path, place)
 
     def listed(self, list_path: Path) -> Iterator[Source | Failure]:
+        """Yield what a text file names, a path a line; a line that names nothing is a failure, not an error."""
         try:
             text = os.fsdecode(read_given(list_path).removeprefix(b"\xef\xbb\xbf"))
         except FileNotFoundError:

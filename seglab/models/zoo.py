@@ -62,10 +62,15 @@ CHECKPOINTS: Final[Mapping[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class _Network:
+    """What :class:`ZooRow` says of a network, and the function or class that makes it."""
+
     family: str
     module: str
+    """Imported when the network is built, as it needs torch."""
     factory: str
+    """Called with the number of classes and the network's own arguments."""
     size: int
+    """Side in pixels of the picture that it is meant for."""
     description: str
 
 

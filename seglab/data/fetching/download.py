@@ -160,6 +160,11 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
+        """Return the request that follows, as urllib wants it.
+
+        Raises:
+            NetworkError: If it leads out of the web, or from https to http.
+        """
         if urlsplit(newurl).scheme not in WEB:
             fp.close()
             raise _other_scheme(req.full_url, newurl)

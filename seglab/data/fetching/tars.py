@@ -98,6 +98,12 @@ class _Forward:
         self._last = b""
 
     def read(self, size: int = -1) -> bytes:
+        """Return up to ``size`` bytes, none at the end; ``size`` must be given.
+
+        Raises:
+            ArchiveError: If more is asked for than a header or a chunk has, or too much was read in all.
+            tarfile.ReadError: If the stream is damaged.
+        """
         if not 0 <= size <= max(CHUNK_BYTES, HEADER_BYTES):
             raise refuse("a header", "is too long")
         try:

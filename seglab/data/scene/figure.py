@@ -122,6 +122,7 @@ class _Figure:
         self.canvas.paint(outline, part(*owner), material, height, bulge=22, core=core)
 
     def arms(self, *, in_front: bool) -> None:
+        """Paint the arms that are in front of the trunk, or those behind it, with hands and sleeves."""
         for position, side in enumerate(_SIDES):
             arm = self.body.arms[position]
             if arm.in_front != in_front:
@@ -176,6 +177,7 @@ class _Figure:
         self.canvas.paint(wrist.at(palm), owner, self.skin, height + 6, bulge=12)
 
     def legs(self) -> None:
+        """Paint the legs, the straighter one first, with feet, boots and trousers."""
         lower = self.outfit.lower
         order = sorted((0, 1), key=lambda position: abs(self.body.legs[position].knee))
         for position in order:
@@ -230,6 +232,7 @@ class _Figure:
             self.piece(lower, _LOWER_LEG, owner, self.outfit.shoe, height, span=span, grow=1.14)
 
     def neck(self) -> None:
+        """Paint the neck, and on it the shade of the chin."""
         wide = 0.56 * self.body.head * self.body.heft**0.5
         owner = part("neck", "skin")
         half = [(0.0, _NECK - 0.07), (wide * 0.95, _NECK - 0.07), (wide * 0.9, _NECK - 0.02),
@@ -252,6 +255,7 @@ class _Figure:
         return [*edge, (hip, min(0.0, hem)), (hip * 0.99, hem)]
 
     def torso(self) -> None:
+        """Paint the bare trunk down to the hips, and the seat of trousers."""
         outline = smooth(mirrored(self._trunk_half(1.0, -0.005)), 4)
         self.canvas.paint(self.trunk.at(outline), part("torso", "skin"), self.skin, 118, bulge=16)
         lower = self.outfit.lower
@@ -261,6 +265,7 @@ class _Figure:
             self.canvas.paint(self.frame.at(mirrored(half)), part("torso", "trousers"), lower.material, 121, bulge=8)
 
     def skirt(self) -> None:
+        """Paint a skirt, or a dress from the hips down: wide enough for the knees, in folds if it has no pattern."""
         lower = self.outfit.lower
         if lower.kind == "trousers":
             return
@@ -305,6 +310,7 @@ class _Figure:
                 break
 
     def top(self) -> None:
+        """Paint what covers the trunk, if anything does: a top, or a dress down to the hips."""
         top = self.outfit.top
         if top is None:
             return
@@ -336,6 +342,7 @@ class _Figure:
             self.canvas.paint(self.trunk.at(outline), owner, Material(top.trim), 134)
 
     def coat_lining(self) -> None:
+        """Paint the inside of a coat, which is seen behind the legs."""
         coat = self.outfit.coat
         if coat:
             dark = Material(mix(coat.material.rgb, (0, 0, 0), 0.45), grain=0.03)

@@ -73,7 +73,10 @@ def draw_head(canvas: Canvas, frame: Frame, head: Head, *, from_behind: bool = F
 
 
 class _Face:
-    """The front of a head; features are placed on a rounded surface that turns with the head."""
+    """The front of a head; features are placed on a rounded surface that turns with the head.
+
+    Face coordinates: seen straight on, the middle is at (0, 0), y points down, and the chin is near (0, 1).
+    """
 
     def __init__(self, canvas: Canvas, frame: Frame, head: Head) -> None:
         self.canvas, self.frame, self.head = canvas, frame, head
@@ -92,9 +95,11 @@ class _Face:
     def paint(
         self, points: ArrayLike, anatomy: str, rgb: Rgb, height: float, lift: float = 0.0, bulge: float = 0
     ) -> None:
+        """Paint a feature of one colour, ``lift`` off the rounded surface."""
         self.canvas.paint(self.place(points, lift), part(anatomy), Material(rgb, grain=0.015), height, bulge=bulge)
 
     def skin(self) -> None:
+        """Paint ears, skull, face and beard; the ear on the side that the head turns away comes last."""
         head, canvas = self.head, self.canvas
         turn = math.sin(head.yaw)
         ears = [(side, 0.74 * side * math.cos(head.yaw) - 0.1 * turn) for side in (-1, 1)]
@@ -126,6 +131,7 @@ class _Face:
         self.canvas.paint(outline, part("face"), Material(rgb, strands, 0.08), 146)
 
     def eyes(self) -> None:
+        """Paint the eyes as far as they are open; lashes and glints where the head is large in the picture."""
         head = self.head
         white = mix(_WHITE, head.skin, 0.12)
         for side, name in ((-1, "left_eye"), (1, "right_eye")):
@@ -155,6 +161,7 @@ class _Face:
             self.paint(lash + center, name, mix(_DARK, head.skin, 0.15), 140)
 
     def brows(self) -> None:
+        """Paint the eyebrows, in the colour of the hair, darkened."""
         head = self.head
         rgb = mix(head.hair.rgb, _DARK, 0.3) if sum(head.hair.rgb) < 480 else mix(head.hair.rgb, (90, 70, 50), 0.45)
         x = np.linspace(0, 1, 8)
@@ -167,6 +174,7 @@ class _Face:
             self.paint(np.concatenate([upper, lower]), name, rgb, 152, lift=0.03)
 
     def nose(self) -> None:
+        """Paint the nose and the light on its bridge; nostrils where the head is large in the picture."""
         head = self.head
         wide = head.nose
         half = [(0.0, -0.1), (0.055, -0.06), (0.06, 0.1), (0.1 * wide, 0.24), (0.165 * wide, 0.33), (0.14 * wide, 0.41),
@@ -181,6 +189,7 @@ class _Face:
             self.paint(hole, "nose", mix(head.skin, (40, 10, 10), 0.62), 150, lift=0.06)
 
     def mouth(self) -> None:
+        """Paint the lips and, where they are open, what is between them; a smile shows teeth."""
         head = self.head
         x = np.linspace(-1, 1, 13)
         bow = 1 - np.abs(x) ** 2.2
@@ -206,6 +215,7 @@ class _Face:
         self.paint(between("lower", "bottom"), "lower_lip", head.lips, 150, lift=0.03)
 
     def glasses(self) -> None:
+        """Paint the frame over what is there; only dark glasses have lenses that hide the eyes."""
         head, thick = self.head, 0.034
         frame = Material(head.glasses_rgb, grain=0.0)
         for side in (-1, 1):

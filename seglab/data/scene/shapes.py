@@ -80,7 +80,7 @@ def _spline_weights(steps: int) -> Points:
 
 
 def ellipse(center: ArrayLike, radius_x: float, radius_y: float, angle: float = 0.0, num: int = 24) -> Points:
-    """Return the outline of an ellipse."""
+    """Return the outline of an ellipse in ``num`` points; its radii are turned by ``angle`` (radians)."""
     outline = _circle(num) * (radius_x, radius_y)
     placed: Points = (rotated(outline, angle) if angle else outline) + np.asarray(center)
     return placed

@@ -15,7 +15,7 @@ def swatch(colour: Sequence[int]) -> Html:
 
 
 def bar(value: float, low: float | None = None, high: float | None = None, *, before: float | None = None) -> Html:
-    """Return a bar of 0..1 on a track, its interval as a whisker and an earlier value as a tick."""
+    """Return a bar on a track, its interval as a whisker and an earlier value as a tick; all are 0..1."""
     parts = [
         element("rect", class_="track", x=0, y=2, width=100, height=8),
         element("rect", class_="bar", x=0, y=2, width=100 * min(max(value, 0.0), 1.0), height=8),
