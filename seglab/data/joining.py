@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seglab.data.manifest import Dataset, Sample, finished_dataset, open_dataset
-from seglab.data.naming import SPLITS
+from seglab.data.naming import SPLITS, safe_id
 from seglab.data.prepare import Progress
 from seglab.data.writer import DatasetWriter, LinkMode
 from seglab.errors import DataError, UsageError
@@ -109,7 +109,7 @@ def join(
 def _parts(data_dirs: Sequence[Path], out_dir: Path, task: Task | None) -> list[_Part]:
     if len(data_dirs) < 2:
         raise UsageError("joining takes at least two datasets")
-    names = [path.resolve().name for path in data_dirs]
+    names = [safe_id(path.resolve().name) for path in data_dirs]
     twice = [name for name, count in Counter(name.casefold() for name in names).items() if count > 1]
     if twice:
         raise UsageError(
@@ -162,4 +162,5 @@ def _add(writer: DatasetWriter, part: _Part, sample: Sample) -> None:
     people_path = part.dataset.people_path(sample)
     people = None if people_path is None else read_labels(people_path)
     labels: NDArray[np.uint8] = part.table[read_labels(part.dataset.label_path(sample))]
-    writer.add(f"{part.name}-{sample.id}", sample.split, part.dataset.image_path(sample), labels, people=people)
+    name = safe_id(f"{part.name}-{sample.id}")
+    writer.add(name, sample.split, part.dataset.image_path(sample), labels, people=people)

@@ -190,19 +190,22 @@ def finished_dataset(dir: Path, task: Task, source: str, options: Mapping[str, A
     if not (dir / "dataset.json").exists():
         return None
     there = open_dataset(dir)
-    plain = json.loads(json.dumps({**options, "source": source, "task": task.to_dict()}))
-    made = {**there.options, "source": there.source, "task": there.task.to_dict()}
-    changed = differences(made, plain)
+    hint = "choose another folder, or replace it with --force"
+    if there.source != source:
+        samples = "1 sample" if len(there.samples) == 1 else f"{len(there.samples)} samples"
+        what = f"source `{there.source}`, task `{there.task.name}`, {samples}"
+        raise DataError(f"`{dir}` holds another dataset: {what}", hint)
+    plain = json.loads(json.dumps({**options, "task": task.to_dict()}))
+    changed = differences({**there.options, "task": there.task.to_dict()}, plain)
     if changed:
-        message = f"`{dir}` is there already, made otherwise: " + "; ".join(changed)
-        raise DataError(message, "choose another place, or replace it with --force")
+        raise DataError(f"`{dir}` is there already, made otherwise: " + "; ".join(changed), hint)
     return there
 
 
 def differences(made: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Describe which options have another value, both as plain JSON values."""
     return [
-        f"`{name}` was {_brief(made.get(name))} and is now {_brief(now.get(name))}"
+        f"`{name}` {_change(made.get(name), now.get(name))}"
         for name in sorted({*now, *made})
         if made.get(name) != now.get(name)
     ]
@@ -273,6 +276,20 @@ def is_sound(sample: Sample) -> bool:
         and sample.people in ("", f"{sample.split}/people/{sample.id}.png")
         and sum(sample.pixels.values()) == sample.height * sample.width > 0
     )
+
+
+def _change(before: Any, now: Any) -> str:
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        return f"was {_brief(before)} and is now {_brief(now)}"
+    if before.get("name") != now.get("name"):
+        return f"was `{before.get('name')}` and is now `{now.get('name')}`"
+    named = {
+        "with": now.keys() - before.keys(),
+        "without": before.keys() - now.keys(),
+        "with another": {name for name in now.keys() & before.keys() if now[name] != before[name]},
+    }
+    shares = [f"{word} {', '.join(f'`{name}`' for name in sorted(names))}" for word, names in named.items() if names]
+    return f"is now {', '.join(shares)}"
 
 
 def _brief(value: Any) -> str:

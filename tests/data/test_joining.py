@@ -84,9 +84,35 @@ def test_a_second_run_does_nothing_and_a_changed_part_is_told(tmp_path: Path) ->
     assert (first.unchanged, again.unchanged) == (False, True)
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "all").rglob("*")}
     third = make(tmp_path / "c", TASKS["person"], "train").dir
-    with pytest.raises(DataError, match="made otherwise: `of` was"):
+    with pytest.raises(DataError, match=r"made otherwise: `of` is now with `c`$"):
         join([*dirs, third], tmp_path / "all")
+    dirs[1].rename(tmp_path / "d")
+    with pytest.raises(DataError, match=r"made otherwise: `of` is now with `d`, without `b`$") as caught:
+        join([dirs[0], tmp_path / "d"], tmp_path / "all")
+    assert caught.value.hint == "choose another folder, or replace it with --force"
+    (tmp_path / "d").rename(dirs[1])
     assert len(join([*dirs, third], tmp_path / "all", force=True).dataset.samples) == 9
+
+
+def test_a_folder_that_holds_another_dataset_is_told_in_one_short_line(tmp_path: Path) -> None:
+    dirs = [make(tmp_path / name, TASKS["person"]).dir for name in ("a", "b")]
+    there = make(tmp_path / "there", TASKS["person"], "train").dir
+    before = digest(there / "dataset.json")
+    with pytest.raises(DataError) as caught:
+        join(dirs, there)
+    assert caught.value.message == f"`{there}` holds another dataset: source `test`, task `person`, 1 sample"
+    assert caught.value.hint == "choose another folder, or replace it with --force"
+    assert digest(there / "dataset.json") == before
+
+
+def test_folders_may_be_called_as_they_like(tmp_path: Path) -> None:
+    first, second = make(tmp_path / "my data", TASKS["person"]), make(tmp_path / ("long" * 60), TASKS["person"])
+    joined = join([first.dir, second.dir], tmp_path / "all").dataset
+    ids = [sample.id for sample in joined.samples]
+    assert [id for id in ids if id.startswith("my_data-")] == [f"my_data-{sample.id}" for sample in first.samples]
+    assert len(set(ids)) == 8
+    with pytest.raises(UsageError, match="two of the datasets are called `my_data`"):
+        join([first.dir, make(tmp_path / "x" / "my%data", TASKS["person"]).dir], tmp_path / "other")
 
 
 def test_refusals(tmp_path: Path) -> None:

@@ -220,7 +220,7 @@ def test_interrupted_in_good_order(tmp_path: Path, raw: Path, number: int) -> No
         ({"max_side": 40}, "`max_side` was `null` and is now `40`"),
         ({"val": 0.3}, "`val` was `0.2` and is now `0.3`"),
         ({"link": "sym"}, '`link` was `"copy"` and is now `"sym"`'),
-        ({"task": TASKS["parsing"]}, "`task` was"),
+        ({"task": TASKS["parsing"]}, "`task` was `clothes` and is now `parsing`"),
     ],
 )
 def test_other_options_are_noticed(tmp_path: Path, raw: Path, options: dict[str, Any], change: str) -> None:
