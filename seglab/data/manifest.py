@@ -15,7 +15,9 @@ final name, verifies it and renames it.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -178,6 +180,7 @@ def open_dataset(dir: Path) -> Dataset:
     if hashlib.sha256(lines).hexdigest() != digest:
         raise DataError(f"`{dir / 'samples.jsonl'}` is not what `dataset.json` was written for", redo)
     samples = tuple(_read_samples(lines, task, dir))
+    _check_encodable(samples, dir)
     return Dataset(dir, task, source, options, samples, digest)
 
 
@@ -258,6 +261,20 @@ def _read_samples(lines: bytes, task: Task, dir: Path) -> Iterator[Sample]:
             raise DataError(f"`{dir / 'samples.jsonl'}` line {number} is damaged", f"make `{dir}` again with --force")
         previous = sample.id
         yield sample
+
+
+def _check_encodable(samples: Iterable[Sample], dir: Path) -> None:
+    """Refuse names that no path of this process can hold: its files would all seem to be gone."""
+    for sample in samples:
+        try:
+            os.fsencode(sample.image)
+        except UnicodeEncodeError:
+            encoding = sys.getfilesystemencoding()
+            raise DataError(
+                f"`{dir}` has photos with names such as `{sample.id}`, which this locale cannot say in its encoding,"
+                f" {encoding}",
+                "`export PYTHONUTF8=1`, or a locale such as `LC_ALL=C.UTF-8`, and run the same command again",
+            ) from None
 
 
 def is_sound(sample: Sample) -> bool:

@@ -347,3 +347,37 @@ def test_names_beyond_ascii_on_a_terminal_that_knows_nothing_else(material: Mate
     assert done.returncode == 0, done.stderr
     assert (tmp_path / f"{ODD}.html").read_text(encoding="utf-8").rstrip().endswith("</html>")
     assert ascii_only("promote", model, f"{ODD}served").returncode == 0
+
+
+@pytest.mark.slow
+def test_a_dataset_with_names_that_this_locale_cannot_say_is_told_how_to_be_read(
+    material: Material, tmp_path: Path
+) -> None:
+    """Light commands, a line each, and the work goes on once Python is told to speak UTF-8."""
+    pairs = tmp_path / "pairs"
+    for kind, ours in (("images", "images"), ("labels", "masks")):
+        (pairs / ours).mkdir(parents=True)
+        for path in (material.dir / "data" / "train" / kind).iterdir():
+            shutil.copy(path, pairs / ours / f"日本é-{path.name}")
+
+    def seglab(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "seglab", *arguments], cwd=tmp_path, capture_output=True, text=True,
+            env={**environment(), **settings},
+        )  # fmt: skip
+
+    for name in ("one", "two"):
+        assert seglab("prepare", "pairs", name, "-t", "person", PYTHONUTF8="1").returncode == 0
+    for command in (["inspect", "one", "--json"], ["join", "both", "one", "two"], ["evaluate", "--data", "one"]):
+        extra = ["-m", str(material.dir / "new")] if command[0] == "evaluate" else []
+        done = seglab(*command, *extra, **ASCII)
+        assert (done.returncode, done.stdout) == (3, ""), done.stderr
+        said = done.stderr.replace("\n", " ")
+        assert "error: `one` has photos with names such as `\\u65e5\\u672c\\xe9-" in said
+        assert "cannot say in its encoding, ascii" in said
+        assert "PYTHONUTF8=1" in said
+        assert "Traceback" not in said
+    assert not (tmp_path / "both").exists()
+    done = seglab("inspect", "one", "--json", **{**ASCII, "PYTHONUTF8": "1"})
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["unreadable"] == []
