@@ -112,6 +112,17 @@ def test_kaggle_rows_read_back(shell, photos, task) -> None:
     assert {row["ImageId"] for row in rows} == set(photos[1:]), "nothing found is no row"
 
 
+def test_names_that_look_like_formulas_are_the_names_of_the_photos(shell, save) -> None:
+    names = ["=1+1.png", "+a.png", "-b.png", "@c.png"]
+    image = np.zeros((20, 30, 3), np.uint8)
+    image[4:12, 4:12] = (255, 0, 0)
+    for name in names:
+        save(Path("odd") / name, image)
+    assert shell("predict", "odd", "-o", "o", "-f", "rle").code == 0
+    with Path("o/rle.csv").open(newline="") as file:
+        assert sorted(row["ImageId"] for row in csv.DictReader(file)) == sorted(names)
+
+
 def test_a_mask_a_class(shell, photos, names) -> None:
     assert shell("predict", "p/sub", "-o", "o", "-f", "split", "-f", "palette").code == 0
     classes = ("blue", "green", "red", "white")
