@@ -12,10 +12,10 @@ class TableWriter:
     """Writes rows as CSV (RFC 4180), but with lines that end in a line feed alone.
 
     Cells with a carriage return are quoted, too: Python's own writer quotes the line's end only, and readers take the
-    other for one as well. Names that begin with ``=``, ``+``, ``-`` or ``@`` stay as they are, though a spreadsheet that
-    opens the file takes them for formulas: an apostrophe or a space before them would be another name to every program
-    that looks for the file, or for the id in a submission, and quotes do not help. README tells people to import names as
-    text.
+    other for one as well. Names that begin with ``=``, ``+``, ``-`` or ``@`` stay as they are, though a spreadsheet
+    that opens the file takes them for formulas: an apostrophe or a space before them would be another name to every
+    program that looks for the file, or for the id in a submission, and quotes do not help. README tells people to
+    import names as text.
 
     Args:
         file: Opened with ``newline=""``.

@@ -19,7 +19,7 @@ def test_cells_come_back(rows: list[list[str]]) -> None:
     assert list(csv.reader(io.StringIO(file.getvalue(), newline=""), strict=True)) == rows
 
 
-@pytest.mark.parametrize("name", ["=1+1.png", "+a", "-b", "@sum(a)", "\t=1", " =1", "=HYPERLINK(\"http://x\")", "'=1"])
+@pytest.mark.parametrize("name", ["=1+1.png", "+a", "-b", "@sum(a)", "\t=1", " =1", '=HYPERLINK("http://x")', "'=1"])
 def test_names_stay_as_they_are_even_if_a_spreadsheet_takes_them_for_formulas(name: str) -> None:
     """Whoever reads the table looks for a file of that very name."""
     file = io.StringIO(newline="")
