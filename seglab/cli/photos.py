@@ -233,6 +233,9 @@ class _Tally:
         """Say it all on stderr: good news first, failures last, where they are seen."""
         if plan.passed_over:
             note(f"passed over, as outputs of seglab lie there: {escape(_names(list(plan.passed_over)))}")
+        if plan.hidden:
+            what = f"{len(plan.hidden)} {_photos(len(plan.hidden))} left out, as their names begin with a dot"
+            note(f"{what}: {escape(_names(list(plan.hidden)))}")
         skipped = f", {self.num_skipped} finished earlier" if self.num_skipped else ""
         if self.num_planned:
             note(f"{self.num_planned} {_photos(self.num_planned)} would be done{skipped}")

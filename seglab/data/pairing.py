@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Pairing", "is_content", "list_files", "pair", "pictures_by_name"]
+__all__ = ["Pairing", "hidden_pictures", "is_content", "is_hidden_picture", "list_files", "pair", "pictures_by_name"]
 
 JUNK_NAMES: Final = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 
@@ -30,12 +30,28 @@ def list_files(dir: Path) -> Iterator[Path]:
     Left out is what systems leave behind: names that begin with a dot (``.DS_Store``, AppleDouble ``._x``),
     ``__MACOSX``, ``Thumbs.db``, ``desktop.ini``. Links to folders are followed, loops are not.
     """
+    return (path for path in _walk(dir) if is_content(path.name))
+
+
+def hidden_pictures(dir: Path, suffixes: Collection[str]) -> Iterator[Path]:
+    """Yield the pictures below a folder that :func:`list_files` leaves out, though somebody may have meant them.
+
+    Those in folders that are left out as a whole (``.thumbnails``, ``.git``) are not looked for.
+
+    Args:
+        dir: The folder.
+        suffixes: What pictures end in, lower case with the dot.
+    """
+    return (path for path in _walk(dir) if is_hidden_picture(path, suffixes))
+
+
+def _walk(dir: Path) -> Iterator[Path]:
     entered: set[str] = set()
     for folder, folder_names, file_names in os.walk(dir, followlinks=True):
         real = os.path.realpath(folder)
         folder_names[:] = [] if real in entered else sorted(filter(is_content, folder_names))
         if real not in entered:
-            yield from (Path(folder, name) for name in sorted(filter(is_content, file_names)))
+            yield from (Path(folder, name) for name in sorted(file_names))
         entered.add(real)
 
 
@@ -82,3 +98,8 @@ def pair(photos: Mapping[str, list[Path]], masks: Mapping[str, list[Path]]) -> P
 def is_content(name: str) -> bool:
     """Tell whether a file or folder of this name is somebody's, not left behind by a system."""
     return not name.startswith(".") and name.lower() not in JUNK_NAMES
+
+
+def is_hidden_picture(path: Path, suffixes: Collection[str]) -> bool:
+    """Tell whether a file is a picture by its suffix and hidden by its name, and not a system's (``._x.jpg``)."""
+    return path.name.startswith(".") and not path.name.startswith("._") and path.suffix.lower() in suffixes

@@ -11,6 +11,7 @@ from typing import Any, Final
 from seglab.config import Preprocess
 from seglab.data.masks import load_colours
 from seglab.data.naming import assign_splits, unique_ids
+from seglab.data.pairing import hidden_pictures
 from seglab.data.problems import Findings, Problem
 from seglab.data.sources import SOURCES, Item, Scan, Source, SourceOptions, find_source, recognise
 from seglab.errors import DataError, UsageError, unknown
@@ -21,6 +22,8 @@ __all__ = ["DEFAULT_SHARE", "Job", "Plan", "make_plan"]
 
 DEFAULT_SHARE: Final = 0.1
 """Of the validation and of the test split, where nothing else is asked for."""
+NUM_NAMED: Final = 5
+"""So many of the files that are left out are named."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def make_plan(
         colours = _read_colours(colours, task)
     stretched = grid.size_hw[0] if grid and grid.fit == "stretch" else None
     scan = module.scan(raw_dir, SourceOptions(task, colours, shares[0], rules, stretched))
-    findings = Findings(len(scan.items), module.NAME, reason, list(scan.remarks), list(scan.problems))
+    findings = Findings(len(scan.items), module.NAME, reason, [*scan.remarks, *_left_out(raw_dir)], list(scan.problems))
     own_splits = bool(scan.items) and all(item.split for item in scan.items)
     if own_splits:
         findings.remarks += _unused_shares(shares, module)
@@ -132,6 +135,17 @@ def _unused_shares(shares: tuple[float, float], source: Source) -> list[str]:
         if share != DEFAULT_SHARE and name not in used
     ]
     return [f"{' '.join(unused)} not used: the source has its own splits"] if unused else []
+
+
+def _left_out(raw_dir: Path) -> list[str]:
+    from seglab.data.images import IMAGE_SUFFIXES
+
+    paths = [path.relative_to(raw_dir).as_posix() for path in hidden_pictures(raw_dir, IMAGE_SUFFIXES)]
+    if not paths:
+        return []
+    what = f"{len(paths)} pictures" if paths[1:] else "1 picture"
+    named = ", ".join(f"`{path}`" for path in paths[:NUM_NAMED]) + (" ..." if paths[NUM_NAMED:] else "")
+    return [f"{what} left out, as their names begin with a dot: {named}"]
 
 
 def _read_colours(path: Path, task: Task) -> Mapping[Rgb, int]:

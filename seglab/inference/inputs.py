@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from seglab.data.pairing import is_hidden_picture
 from seglab.errors import DataError, UsageError
 from seglab.notation import read_given
 
@@ -55,6 +56,7 @@ def find_sources(
     exclude_dir: Path | None = None,
     allow_empty: bool = False,
     passed_over: list[Path] | None = None,
+    hidden: list[Path] | None = None,
 ) -> list[Source | Failure]:
     """Find the photos that arguments name, in order, each once.
 
@@ -73,6 +75,7 @@ def find_sources(
         exclude_dir: The output folder, which is not searched.
         allow_empty: Whether it is fine if nothing at all is found.
         passed_over: Takes the folders of outputs of other runs that were passed over.
+        hidden: Takes the photos that were left out because their names begin with a dot; a system's are not told.
 
     Raises:
         DataError: If an argument names nothing, or nothing at all is found.
@@ -91,6 +94,8 @@ def find_sources(
         raise DataError(f"no images in {names}", search.why_empty())
     if passed_over is not None:
         passed_over += search.passed_over
+    if hidden is not None:
+        hidden += search.hidden
     return list(unique.values())
 
 
@@ -107,6 +112,7 @@ class _Search:
 
         self.suffixes = IMAGE_SUFFIXES
         self.passed_over: list[Path] = []
+        self.hidden: list[Path] = []
         self._allow_empty = allow_empty
         self._stdin = b""
         self.excluded = _identity(exclude_dir) if exclude_dir is not None and exclude_dir.is_dir() else None
@@ -115,6 +121,8 @@ class _Search:
         """Say what may be the matter where nothing was found."""
         if self.passed_over:
             return f"`{self.passed_over[0]}` holds outputs of seglab and was passed over; it is searched if it is named"
+        if self.hidden:
+            return f"`{self.hidden[0]}` was left out, as its name begins with a dot; it is taken if it is named"
         return f"photos end in {' '.join(sorted(self.suffixes))}; `--allow-empty` takes none for done"
 
     def argument(self, argument: str | Path) -> Iterator[Source | Failure]:
@@ -203,6 +211,8 @@ class _Search:
     ) -> None:
         """Put an entry of a folder where it belongs: more to search, a photo, a failure, or nothing."""
         if entry.name.startswith(".") or entry.name == "__MACOSX":
+            if is_hidden_picture(path, self.suffixes) and not _is_dir(entry):
+                self.hidden.append(path)
             return
         if _is_dir(entry):
             (links if entry.is_symlink() else folders).append((path, place))

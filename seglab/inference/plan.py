@@ -84,6 +84,8 @@ class Plan:
     """Files in it that say what outputs mean."""
     passed_over: tuple[Path, ...] = ()
     """Folders of other outputs that were not searched for photos."""
+    hidden: tuple[Path, ...] = ()
+    """Photos that were left out because their names begin with a dot."""
 
     @property
     def jobs(self) -> list[Job]:
@@ -198,13 +200,14 @@ def _one_file(arguments: Sequence[str | Path], layout: Layout, out: Path) -> Pla
 def _beside(arguments: Sequence[str | Path], layout: Layout) -> Plan:
     ((form, suffixes),) = layout.suffixes.items()
     ending = CUTOUT_MARK + suffixes[0]
+    hidden: list[Path] = []
     items = tuple(
         Job(item.path, {form: item.path.with_name(item.path.stem + ending)}, item.place)
         if isinstance(item, Source)
         else item
-        for item in find_sources(arguments)
+        for item in find_sources(arguments, hidden=hidden)
     )
-    return Plan(layout.command, items, None)
+    return Plan(layout.command, items, None, hidden=tuple(hidden))
 
 
 def _in_folder(
@@ -214,15 +217,17 @@ def _in_folder(
         if out_dir.is_dir() and Path(argument).is_dir() and out_dir.samefile(argument):
             raise UsageError(f"`{out_dir}` is both the input and the output folder", "name another folder with `-o`")
     items: list[Job | Failure] = []
-    passed_over: list[Path] = []
-    for item in find_sources(arguments, exclude_dir=out_dir, allow_empty=allow_empty, passed_over=passed_over):
+    passed_over, hidden = list[Path](), list[Path]()
+    for item in find_sources(
+        arguments, exclude_dir=out_dir, allow_empty=allow_empty, passed_over=passed_over, hidden=hidden
+    ):
         if isinstance(item, Source):
             items.append(_named(item, layout, out_dir, keep_ext))
         else:
             items.append(item)
     gathered = tuple(out_dir / part_name(name, shard) for name in layout.gathered)
     companions = tuple(out_dir / name for name in layout.companions)
-    return Plan(layout.command, tuple(items), out_dir, gathered, companions, tuple(passed_over))
+    return Plan(layout.command, tuple(items), out_dir, gathered, companions, tuple(passed_over), tuple(hidden))
 
 
 def part_name(name: str, shard: Shard) -> str:

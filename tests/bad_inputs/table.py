@@ -110,8 +110,9 @@ INPUTS: Final[Mapping[int, Entry]] = {
         "test_27_input_and_output_folders_in_each_other",
         "test_27_outputs_of_another_run_are_passed_over_and_that_is_said",
     )),
-    28: Entry("no photos", "3; --allow-empty: 0", (
+    28: Entry("no photos", "3; --allow-empty: 0; hidden ones are told", (
         "test_28_a_folder_without_photos", "test_28_files_for_all_photos_are_there_without_any",
+        "test_28_photos_whose_names_begin_with_a_dot_are_left_out_and_that_is_said", "test_28_prepare_says_it_too",
     )),
     29: Entry("path that is not there", "3 with the nearest name", ("test_29_a_path_that_is_not_there",)),
     30: Entry("disk full, output read-only", "3, nothing half-written, what is finished stays", (

@@ -146,6 +146,37 @@ def test_27_outputs_of_another_run_are_passed_over_and_that_is_said(seglab: Segl
     assert "`p/masks` holds outputs of seglab and was passed over" in ran.hint
 
 
+HIDDEN = (".DS_Store", "._a.png", ".hidden.png", "sub/.other.PNG", ".thumbnails/t.png")
+
+
+@pytest.mark.parametrize("verb", ["predict", "cutout"])
+def test_28_photos_whose_names_begin_with_a_dot_are_left_out_and_that_is_said(seglab: Seglab, verb: str) -> None:
+    for name in ("a.png", *HIDDEN):
+        written(f"p/{name}", GOOD)
+    said = "2 photos left out, as their names begin with a dot: `p/.hidden.png`, `p/sub/.other.PNG`\n"
+    for options in (["-o", "o"], ["-o", "o"], []):
+        ran = seglab(verb, "p", *options)
+        assert (ran.code, ran.err.count(said)) == (0, 1)
+    assert tree(Path("o")) == ["a.png"]
+    Path("p/a.png").unlink()
+    ran = seglab(verb, "p", "-o", "o2")
+    assert (ran.code, ran.error) == (3, "no images in `p`")
+    assert "`p/.hidden.png` was left out, as its name begins with a dot; it is taken if it is named" in ran.hint
+    assert seglab(verb, "p/.hidden.png", "-o", "o2").code == 0
+    assert tree(Path("o2")) == [".hidden.png"]
+
+
+def test_28_prepare_says_it_too(seglab: Seglab) -> None:
+    for name in ("a.png", "b.png", "c.png", *HIDDEN):
+        written(f"raw/images/{name}", GOOD)
+        written(f"raw/masks/{name}", encoded(person()[:, :, 0] // 255))
+    ran = seglab("prepare", "raw", "out", "--task", "person")
+    assert ran.code == 0, ran.err
+    said = "4 pictures left out, as their names begin with a dot: images/.hidden.png, images/sub/.other.PNG, "
+    assert said in ran.err.replace("`", "")
+    assert not [name for name in tree(Path("out")) if "hidden" in name or "other" in name]
+
+
 @pytest.mark.parametrize("verb", ["predict", "cutout"])
 def test_28_a_folder_without_photos(seglab: Seglab, verb: str) -> None:
     Path("empty").mkdir()

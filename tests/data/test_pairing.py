@@ -5,7 +5,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seglab.data.pairing import list_files, pair, pictures_by_name
+from seglab.data.pairing import hidden_pictures, list_files, pair, pictures_by_name
 
 SUFFIXES = frozenset({".jpg", ".png"})
 STEMS = st.sampled_from(["a", "b", "c", "A", "a.b", "sub/a"])
@@ -27,6 +27,15 @@ def test_junk_is_left_out_and_others_are_counted(tmp_path: Path) -> None:
     names, num_others = pictures_by_name(tmp_path, SUFFIXES)
     assert list(names) == ["B", "a", "sub/d"]
     assert num_others == 1
+
+
+def test_photos_whose_names_begin_with_a_dot_are_told_from_what_systems_leave(tmp_path: Path) -> None:
+    touch(
+        tmp_path, "a.jpg", ".b.jpg", "sub/.C.PNG", ".DS_Store", "._a.jpg", "__MACOSX/.x.jpg", ".git/c.png", ".a.txt",
+        ".jpg",
+    )  # fmt: skip
+    hidden = [path.relative_to(tmp_path).as_posix() for path in hidden_pictures(tmp_path, SUFFIXES)]
+    assert hidden == [".b.jpg", "sub/.C.PNG"]
 
 
 def test_names_of_either_unicode_form_are_the_same(tmp_path: Path) -> None:
