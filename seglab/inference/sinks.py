@@ -144,7 +144,7 @@ def choose_formats(names: Sequence[str], task: Task | None = None, classes: Sequ
         raise UsageError("no format is named", f"known: {', '.join(known)}")
     for name in names:
         if name not in known:
-            raise unknown("format", name, known)
+            raise _unknown_format(name, known)
         if names.count(name) > 1:
             raise UsageError(f"format `{name}` is named twice")
     singles = [name for name in names if name in FORMATS]
@@ -155,6 +155,14 @@ def choose_formats(names: Sequence[str], task: Task | None = None, classes: Sequ
         parts = {part: _of_class(index) for part, index in zip(endings, classes, strict=True)} if name == SPLIT else {}
         formats |= parts or {name: FORMATS[name]}
     return Chosen(formats, {name: GATHERED[name] for name in names if name in GATHERED}, endings)
+
+
+def _unknown_format(name: str, known: Sequence[str]) -> UsageError:
+    several = [part.strip() for part in name.split(",")]
+    if len(several) > 1 and all(part in known for part in several):
+        asked = " ".join(f"--format {part}" for part in several)
+        return UsageError(f"`{name}` is no format but several", f"`{asked}`: an option for each")
+    return unknown("format", name, known)
 
 
 def _of_class(index: int) -> Format:

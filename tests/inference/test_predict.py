@@ -72,6 +72,7 @@ def test_several_formats(shell, save, corners, names) -> None:
     assert width >= 90
     for arguments, message in (
         (["-f", "pallette"], "did you mean `palette`"),
+        (["-f", "palette,ids"], "`--format palette --format ids`: an option for each"),
         (["-f", "ids", "-f", "ids"], "format `ids` is named twice"),
     ):
         result = shell("predict", "a.png", *arguments)
