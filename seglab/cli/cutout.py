@@ -1,6 +1,7 @@
 """``seglab cutout``: people without their background."""
 
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,11 +14,11 @@ from seglab.cli.options import (
     EngineOption,
     FidelityOption,
     JsonOption,
-    ModelOption,
-    OptionalTaskOption,
     PrecisionOption,
     ShardOption,
     TtaOption,
+    model_option,
+    task_option,
 )
 from seglab.cli.photos import (
     AllowEmptyOption,
@@ -27,19 +28,22 @@ from seglab.cli.photos import (
     FailFastOption,
     KeepExtOption,
     MaxPixelsOption,
-    OutOption,
     OverwriteOption,
     PhotosArgument,
     SkipExistingOption,
     TileOption,
     make_terms,
+    out_option,
     report,
 )
 
 __all__ = ["cutout"]
 
 KeepOption = Annotated[
-    str, typer.Option("--keep", help="Classes or regions to keep, with commas.", show_default="the task's foreground")
+    str,
+    typer.Option(
+        "--keep", help="Classes or regions to keep, with commas.", metavar="CLASS", show_default="the task's foreground"
+    ),
 ]
 EdgeOption = Annotated[
     str | None,
@@ -81,7 +85,7 @@ CropOption = Annotated[bool, typer.Option("--crop", help="Keep only the part wit
 MarginOption = Annotated[
     str | None,
     typer.Option(
-        "--margin", help="Around what --crop keeps, within the photo: pixels, or 5% of the longer side.",
+        "--margin", help="Around what --crop keeps, within the photo: pixels, or a share of the subject's longer side.",
         metavar="N|N%", show_default="0",
     ),
 ]  # fmt: skip
@@ -112,9 +116,9 @@ PngOption = Annotated[
 
 def cutout(
     photos: PhotosArgument,
-    task: OptionalTaskOption = None,
-    model: ModelOption = None,
-    out: OutOption = None,
+    task: Annotated[str | None, task_option("the model's; without --model, one for whole people")] = None,
+    model: Annotated[str | None, model_option("what comes with seglab for --task")] = None,
+    out: Annotated[Path | None, out_option("beside photos that are named, or seglab-cutouts/")] = None,
     keep: KeepOption = "",
     invert: Annotated[bool, typer.Option("--invert", help="Keep everything else instead.")] = False,
     edge: EdgeOption = None,

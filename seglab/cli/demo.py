@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from seglab.cli.console import escape, note
-from seglab.cli.options import DeviceOption
+from seglab.cli.options import DeviceOption, TaskOption
 from seglab.tasks import DEFAULT_CUTOUT_TASK
 
 __all__ = ["demo"]
@@ -16,9 +16,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything.", metavar="DIR")] = Path(
         "seglab-demo"
     ),
-    task: Annotated[
-        str, typer.Option("--task", "-t", help="What to segment: a task's name or TOML file.", metavar="TASK")
-    ] = DEFAULT_CUTOUT_TASK,
+    task: TaskOption = DEFAULT_CUTOUT_TASK,
     device: DeviceOption = None,
 ) -> None:
     """See the whole road in a minute, with no download: a toy network, trained on drawings of people.

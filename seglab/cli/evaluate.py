@@ -14,11 +14,11 @@ from seglab.cli.options import (
     EngineOption,
     FidelityOption,
     JsonOption,
-    ModelOption,
-    OptionalTaskOption,
     PrecisionOption,
     ShardOption,
     TtaOption,
+    model_option,
+    task_option,
 )
 from seglab.cli.photos import engine_dict
 from seglab.cli.scoring import Counting, Source, choose_source
@@ -43,7 +43,7 @@ def evaluate(
             help="With --merge: what --json or --out wrote for each part.", metavar="PARTS", show_default=False
         ),
     ] = None,
-    model: ModelOption = None,
+    model: Annotated[str | None, model_option()] = None,
     data: Annotated[
         Path | None, typer.Option("--data", "-d", help="A prepared dataset: photos and truth.", metavar="DIR")
     ] = None,
@@ -52,7 +52,7 @@ def evaluate(
         Path | None, typer.Option("--pred", help="Score these masks instead of a model.", metavar="DIR")
     ] = None,
     gt: Annotated[Path | None, typer.Option("--gt", help="Truth of --pred, if not --data.", metavar="DIR")] = None,
-    task: OptionalTaskOption = None,
+    task: Annotated[str | None, task_option("the dataset's")] = None,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Count masks missing from --pred as background.")
     ] = False,

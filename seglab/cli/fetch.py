@@ -25,7 +25,7 @@ def fetch(
     name: Annotated[str | None, typer.Argument(help="A dataset or checkpoint of the list.", metavar="NAME")] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help=r"The folder it becomes. \[default: in SEGLAB_CACHE]", metavar="DIR"),
+        typer.Option("--out", "-o", help="The folder it becomes.", metavar="DIR", show_default="in SEGLAB_CACHE"),
     ] = None,
     from_path: Annotated[
         Path | None, typer.Option("--from", help="A file that you downloaded yourself.", metavar="FILE")

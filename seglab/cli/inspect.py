@@ -8,7 +8,7 @@ import typer
 
 from seglab.cli.console import escape, note, print_json
 from seglab.cli.interruption import Course, same_command, telling
-from seglab.cli.options import JsonOption, SeedOption
+from seglab.cli.options import JsonOption, SeedOption, WorkersOption
 from seglab.cli.tables import print_rows
 from seglab.errors import ExitCode
 
@@ -28,9 +28,7 @@ def inspect(
     ] = None,
     num_random: Annotated[int, typer.Option("--random", min=0, help="How many random samples to draw.")] = 10,
     seed: SeedOption = 0,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=0, help="Threads; the CPUs of this process by default.")
-    ] = None,
+    workers: WorkersOption = None,
     json: JsonOption = False,
 ) -> int:
     """Check a prepared dataset: class shares, sizes, outliers, duplicates, left and right, splits.

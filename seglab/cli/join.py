@@ -7,7 +7,7 @@ import typer
 
 from seglab.cli.console import escape, note, print_json
 from seglab.cli.interruption import Course, same_command, telling
-from seglab.cli.options import ForceOption, JsonOption, OptionalTaskOption
+from seglab.cli.options import ForceOption, JsonOption, task_option
 from seglab.cli.prepare import Link
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ __all__ = ["join"]
 def join(
     out: Annotated[Path, typer.Argument(help="The new dataset.", metavar="OUT")],
     data: Annotated[list[Path], typer.Argument(help="Prepared datasets, two or more.", metavar="DATA...")],
-    task: OptionalTaskOption = None,
+    task: Annotated[str | None, task_option("what all of them are of")] = None,
     link: Annotated[
         Link, typer.Option("--link", help="Photos: copy them, or share their bytes by hard or symbolic links.")
     ] = Link.copy,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import typer
 
 from seglab.cli.console import escape, note, print_json
-from seglab.cli.options import ForceOption, JsonOption, OptionalTaskOption
+from seglab.cli.options import ForceOption, JsonOption, task_option
 from seglab.cli.transfers import size_text
 from seglab.errors import DataError
 
@@ -102,7 +102,7 @@ def import_model(
         str, typer.Argument(help="A checkpoint that others published, or its name in the list.", metavar="FILE")
     ],
     out: Annotated[Path, typer.Argument(help="The bundle to make.", metavar="OUT")],
-    task: OptionalTaskOption = None,
+    task: Annotated[str | None, task_option("as it is published")] = None,
     graph: Annotated[bool, typer.Option("--graph/--no-graph", help="Export model.onnx too.")] = True,
     force: ForceOption = False,
     json: JsonOption = False,

@@ -1,7 +1,6 @@
 """Options that several subcommands share, written once."""
 
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,49 +9,42 @@ from seglab.errors import UsageError
 __all__ = [
     "BnOption",
     "CompileOption",
-    "DataOption",
     "DeviceOption",
     "EngineOption",
     "FidelityOption",
     "ForceOption",
     "JsonOption",
-    "ModelOption",
-    "OptionalTaskOption",
     "PrecisionOption",
     "SeedOption",
     "ShardOption",
     "TaskOption",
     "TtaOption",
+    "WorkersOption",
+    "model_option",
     "size_hw_of",
+    "task_option",
 ]
 
-TaskOption = Annotated[
-    str,
-    typer.Option(
-        "--task",
-        "-t",
-        help="person, face, clothes, body, parsing, or a TOML file of your own.",
-        metavar="TASK",
-    ),
-]
-OptionalTaskOption = Annotated[
-    str | None,
-    typer.Option(
-        "--task",
-        "-t",
-        help="person, face, clothes, body, parsing, or a TOML file of your own.",
-        metavar="TASK",
-    ),
-]
-DataOption = Annotated[Path, typer.Option("--data", "-d", help="A prepared dataset.", metavar="DIR")]
-ModelOption = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        "-m",
-        help="A model: a run or bundle directory, an .onnx file, or a published checkpoint (.pth).",
-        metavar="MODEL",
-    ),
+
+def task_option(default: str | bool = True) -> Any:
+    """Return ``--task``.
+
+    Args:
+        default: What is said to be taken without it; True says the value itself.
+    """
+    help = "person, face, clothes, body, parsing, or a TOML file of your own."
+    return typer.Option("--task", "-t", help=help, metavar="TASK", show_default=default)
+
+
+def model_option(default: str | bool = True) -> Any:
+    """Return ``--model``; ``default`` as for :func:`task_option`."""
+    help = "A model: a run or bundle directory, an .onnx file, or a published checkpoint (.pth)."
+    return typer.Option("--model", "-m", help=help, metavar="MODEL", show_default=default)
+
+
+TaskOption = Annotated[str, task_option()]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=0, help="Threads.", show_default="the CPUs of this process")
 ]
 DeviceOption = Annotated[
     str | None,

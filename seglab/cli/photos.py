@@ -27,7 +27,6 @@ __all__ = [
     "FailFastOption",
     "KeepExtOption",
     "MaxPixelsOption",
-    "OutOption",
     "OverwriteOption",
     "PhotosArgument",
     "SkipExistingOption",
@@ -35,6 +34,7 @@ __all__ = [
     "describe_engine",
     "engine_dict",
     "make_terms",
+    "out_option",
     "report",
 ]
 
@@ -47,12 +47,18 @@ PhotosArgument = Annotated[
         show_default=False,
     ),
 ]
-OutOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--out", "-o", help="Folder to write to, or for one photo a file, or - for standard output.", metavar="DIR|FILE"
-    ),
-]
+
+
+def out_option(default: str) -> Any:
+    """Return ``--out``.
+
+    Args:
+        default: What is said to be taken without it.
+    """
+    help = "Folder to write to, or for one photo a file, or - for standard output."
+    return typer.Option("--out", "-o", help=help, metavar="DIR|FILE", show_default=default)
+
+
 BatchSizeOption = Annotated[int, typer.Option("--batch-size", min=1, help="Photos through the network at once.")]
 KeepExtOption = Annotated[bool, typer.Option("--keep-ext", help="Name outputs a.jpg.png rather than a.png.")]
 SkipExistingOption = Annotated[

@@ -1,6 +1,7 @@
 """``seglab predict``: masks of photos."""
 
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,11 +13,11 @@ from seglab.cli.options import (
     EngineOption,
     FidelityOption,
     JsonOption,
-    ModelOption,
-    OptionalTaskOption,
     PrecisionOption,
     ShardOption,
     TtaOption,
+    model_option,
+    task_option,
 )
 from seglab.cli.photos import (
     AllowEmptyOption,
@@ -26,12 +27,12 @@ from seglab.cli.photos import (
     FailFastOption,
     KeepExtOption,
     MaxPixelsOption,
-    OutOption,
     OverwriteOption,
     PhotosArgument,
     SkipExistingOption,
     TileOption,
     make_terms,
+    out_option,
     report,
 )
 
@@ -40,9 +41,9 @@ __all__ = ["predict"]
 
 def predict(
     photos: PhotosArgument,
-    task: OptionalTaskOption = None,
-    model: ModelOption = None,
-    out: OutOption = None,
+    task: Annotated[str | None, task_option("the model's")] = None,
+    model: Annotated[str | None, model_option("what comes with seglab for --task")] = None,
+    out: Annotated[Path | None, out_option("seglab-masks/")] = None,
     formats: Annotated[
         list[str] | None,
         typer.Option(
@@ -64,7 +65,8 @@ def predict(
         ),
     ] = None,
     drop: Annotated[
-        list[str] | None, typer.Option("--drop", help="Classes that become background.", metavar="CLASS")
+        list[str] | None,
+        typer.Option("--drop", help="Classes or regions that become background, with commas.", metavar="CLASS"),
     ] = None,
     min_area: Annotated[
         str,

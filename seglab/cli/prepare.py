@@ -8,7 +8,7 @@ import typer
 
 from seglab.cli.console import escape, note, print_json
 from seglab.cli.interruption import Course, same_command, telling
-from seglab.cli.options import ForceOption, JsonOption, OptionalTaskOption
+from seglab.cli.options import ForceOption, JsonOption, WorkersOption, task_option
 from seglab.cli.tables import print_rows
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _list_sources(wanted: bool) -> None:
 def prepare(
     raw: Annotated[Path, typer.Argument(help="Photos and masks in a layout that seglab knows.", metavar="RAW")],
     out: Annotated[Path, typer.Argument(help="The prepared dataset.", metavar="OUT")],
-    task: OptionalTaskOption = None,
+    task: Annotated[str | None, task_option("the layout's")] = None,
     source: Annotated[
         str | None,
         typer.Option("--source", help=f"Layout: {LAYOUTS}.", metavar="NAME", show_default="recognised"),
@@ -80,9 +80,7 @@ def prepare(
         Path | None,
         typer.Option("--colours", help='Colour masks: class = "#rrggbb" a line (TOML or JSON).', metavar="FILE"),
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=0, help="Threads.", show_default="the CPUs of this process")
-    ] = None,
+    workers: WorkersOption = None,
     link: Annotated[
         Link,
         typer.Option(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from seglab.cli.options import DeviceOption, JsonOption, OptionalTaskOption
+from seglab.cli.options import DeviceOption, JsonOption, task_option
 from seglab.cli.runs import Display, Request, run_training, told_as_json
 from seglab.config import TrainConfig
 from seglab.errors import UsageError
@@ -36,7 +36,7 @@ def _list_recipes(wanted: bool) -> None:
 
 def train(
     run: Annotated[str | None, typer.Argument(help="With --resume: the run to continue.", metavar="RUN")] = None,
-    task: OptionalTaskOption = None,
+    task: Annotated[str | None, task_option("with --resume the run's")] = None,
     data: Annotated[Path | None, typer.Option("--data", "-d", help="A prepared dataset.", metavar="DIR")] = None,
     out: Annotated[
         Path | None,
@@ -102,7 +102,7 @@ def train(
         str | None, _option("augment", "none, light, standard, strong, or a number: 1 is standard.", "X")
     ] = None,
     metric: Annotated[str | None, _option("metric", "The best weights by this metric are kept.", "NAME")] = None,
-    seed: Annotated[int | None, _option("seed", "Seed of everything drawn at random.", "N")] = None,
+    seed: Annotated[int | None, _option("seed", "Seed of everything that is drawn at random.", "N")] = None,
     set: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any setting of a recipe, e.g. ema=0.99; repeatable.", metavar="NAME=VALUE"),
