@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 
+from seglab.cli import main
 from seglab.data.manifest import open_dataset
 from seglab.data.writer import DatasetWriter
 from seglab.device import Device
@@ -60,15 +61,34 @@ def folder(tmp_path_factory):
     return folder
 
 
-def start(folder, run, *more, num=2, options=()):
-    """Start torchrun, or one process without it."""
-    launcher = [*COMMAND, "--nproc-per-node", str(num), *options, "-m"] if num else [sys.executable, "-m"]
-    command = [*launcher, "seglab", "train", "--task", "task.toml", "--data", "data", "--recipe", "recipe.toml"]
-    command += ["--out", run, "--no-graph", "--device", "cpu", *more]
+def arguments(run, *more):
+    asked = ["train", "--task", "task.toml", "--data", "data", "--recipe", "recipe.toml"]
+    return [*asked, "--out", run, "--no-graph", "--device", "cpu", *more]
+
+
+def start(folder, run, *more, options=()):
+    """Start torchrun with two processes."""
+    command = [*COMMAND, "--nproc-per-node", "2", *options, "-m", "seglab", *arguments(run, *more)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1]), "COLUMNS": "500"}
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+
+
+@pytest.fixture
+def alone(folder, monkeypatch, capsys):
+    """Run the command line without torchrun, in this process; return what it writes to stdout."""
+
+    def run(*arguments):
+        monkeypatch.chdir(folder)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main([*arguments])
+        out, err = capsys.readouterr()
+        assert not end.value.code, err
+        return out
+
+    return run
 
 
 def finished(process):
@@ -137,11 +157,10 @@ def test_the_shared_validation_gives_the_scores_of_one_process(whole, folder):
     assert alone.num_images == 3
 
 
-def test_two_processes_end_like_one_with_twice_the_batch(whole, folder):
+def test_two_processes_end_like_one_with_twice_the_batch(whole, folder, alone):
     """Within what 120 steps of Adam make of rounding: the network has no normalisation."""
     run_dir, _, _ = whole
-    code, _, err = finished(start(folder, "single", "--batch-size", "6", num=0))
-    assert code == 0, err
+    alone(*arguments("single", "--batch-size", "6"))
     single, double = state_of(folder / "single"), state_of(run_dir)
     assert single["learner"]["num_images"] == double["learner"]["num_images"]
     for name, value in single["learner"]["average"].items():
@@ -207,38 +226,21 @@ def test_a_restart_does_not_continue_a_run_of_others(whole, folder):
     assert read_settings(run_dir).launch
 
 
-def test_an_evaluation_by_two_processes_is_that_of_one(whole, folder):
+def test_an_evaluation_by_two_processes_is_that_of_one(whole, folder, alone):
     """One document, with the counts of all images; a bar that is missed is told once, and fails torchrun."""
+    asked = ["evaluate", "--model", "whole", "--data", "data", "--split", "train", "--json", "--boundary"]
+    command = [*COMMAND, "--nproc-per-node", "2", "-m", "seglab", *asked, "--fail-under", "miou=1", "--out", "scores"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])}
-    asked = [
-        "-m",
-        "seglab",
-        "evaluate",
-        "--model",
-        "whole",
-        "--data",
-        "data",
-        "--split",
-        "train",
-        "--json",
-        "--boundary",
-    ]
-    found = {
-        num: subprocess.run(
-            [*(COMMAND if num > 1 else [sys.executable]), *(["--nproc-per-node", str(num)] if num > 1 else []), *asked,
-             *(["--fail-under", "miou=1", "--out", "scores"] if num > 1 else [])],
-            cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S,
-        )
-        for num in (1, 2)
-    }  # fmt: skip
-    assert found[1].returncode == 0, found[1].stderr
-    alone, shared = (json.loads(found[num].stdout) for num in (1, 2))
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+    shared, single = json.loads(done.stdout), json.loads(alone(*asked))
     gates = shared.pop("gates")
-    assert not alone.pop("gates")
-    assert shared == alone
+    assert not single.pop("gates")
+    assert shared == single
     assert len(shared["images"]["id"]) == 13
-    assert json.loads((folder / "scores" / "evaluation.json").read_text())["images"] == alone["images"]
+    assert json.loads((folder / "scores" / "evaluation.json").read_text())["images"] == single["images"]
     assert [gate["passed"] for gate in gates] == [False]
-    assert found[2].returncode == 1
-    assert re.search(r"exitcode\s*: 1 ", found[2].stderr)
-    assert found[2].stderr.count("missed:") == 1
+    assert done.returncode == 1
+    assert re.search(r"exitcode\s*: 1 ", done.stderr)
+    assert done.stderr.count("missed:") == 1
