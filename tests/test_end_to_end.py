@@ -1,9 +1,11 @@
 """The whole road through the real command line, on synthetic people: drawings in, masks, cutouts and scores out."""
 
+import functools
 import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,19 @@ def road_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return road_dir
 
 
+@pytest.fixture(scope="module")
+def own_scores(road_dir: Path) -> Callable[[str], dict[str, Any]]:
+    """What ``evaluate`` says of the model, by the name of the engine; each engine is asked once."""
+
+    @functools.cache
+    def of(engine: str) -> dict[str, Any]:
+        options = ("--model", road_dir / "run", "--data", road_dir / "data", "--engine", engine, "--json")
+        scores: dict[str, Any] = json.loads(seglab("evaluate", *options).stdout)
+        return scores
+
+    return of
+
+
 def test_what_was_drawn_is_what_was_prepared(road_dir: Path) -> None:
     drawn, prepared = open_dataset(road_dir / "drawn"), open_dataset(road_dir / "data")
     labels = {path.stem: path for path in (road_dir / "drawn").glob("*/labels/*")}
@@ -65,22 +80,20 @@ def test_the_model_has_learnt(road_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "torch"])
-def test_predict_equals_what_evaluate_scores(road_dir: Path, tmp_path: Path, engine: str) -> None:
-    options = ("--model", road_dir / "run", "--engine", engine)
-    seglab("predict", *options, road_dir / "data" / "test" / "images", "-o", tmp_path)
-    own = json.loads(seglab("evaluate", *options, "--data", road_dir / "data", "--json").stdout)
+def test_predict_equals_what_evaluate_scores(
+    road_dir: Path, tmp_path: Path, engine: str, own_scores: Callable[[str], dict[str, Any]]
+) -> None:
+    photos_dir = road_dir / "data" / "test" / "images"
+    seglab("predict", "--model", road_dir / "run", "--engine", engine, photos_dir, "-o", tmp_path)
+    own = own_scores(engine)
     data = ("--data", road_dir / "data", "--task", "person")
     written = json.loads(seglab("evaluate", "--pred", tmp_path, *data, "--json").stdout)
     assert own["confusion"] == written["confusion"]
     assert sum(map(sum, own["confusion"])) == 24 * 96 * 96
 
 
-def test_both_engines_agree(road_dir: Path) -> None:
-    options = ("--model", road_dir / "run", "--data", road_dir / "data", "--json")
-    a, b = (
-        np.array(json.loads(seglab("evaluate", *options, "--engine", engine).stdout)["confusion"])
-        for engine in ("torch", "onnxruntime")
-    )
+def test_both_engines_agree(own_scores: Callable[[str], dict[str, Any]]) -> None:
+    a, b = (np.array(own_scores(engine)["confusion"]) for engine in ("torch", "onnxruntime"))
     assert np.abs(a - b).sum() <= 0.002 * a.sum()
 
 
