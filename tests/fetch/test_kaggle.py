@@ -31,9 +31,9 @@ pytestmark = [
 SECRET = "s3cr3t-k3y"
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def collect():
-    """Collect what the client leaves behind here, where its warnings are expected."""
+    """Collect what the client leaves behind here, where its warnings are expected; once, as it takes long."""
     import gc
 
     yield
