@@ -388,3 +388,80 @@ def test_the_command_needs_no_torch_where_scores_are_recorded(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
     assert read_config(dest).metrics["val"]["miou"] == 0.7
+
+
+def in_place_of(path, kind):
+    """Put something that cannot be read where weights or a graph were."""
+    path.unlink(missing_ok=True)
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "broken link":
+        path.symlink_to("nowhere")
+    else:
+        path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.onnx"])
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("folder", "a folder"),
+        ("pipe", "not a regular file"),
+        ("broken link", "a broken link"),
+        ("cut", "is not a usable model: empty file"),
+    ],
+)
+def test_what_cannot_be_read_is_named_and_nothing_is_replaced(tmp_path, name, kind, why):
+    served, run = bundle(tmp_path / "served", 0.5), bundle(tmp_path / "run", 0.9)
+    shutil.copyfile(run / "model.safetensors", run / "model.onnx")  # never looked at before the other one
+    before = contents(served)
+    if name == "model.onnx" and kind == "cut":
+        (run / "model.safetensors").unlink()
+    in_place_of(run / name, kind)
+    with pytest.raises(DataError) as caught:
+        promote(str(run), served, Contest())
+    assert caught.value.message == (
+        f"`{run / name}` {why}" if kind == "cut" else f"cannot read `{run / name}`: it is {why}"
+    )
+    assert caught.value.hint
+    assert contents(served) == before
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("call", ["open", "read"])
+def test_weights_that_may_not_or_cannot_be_read_are_named(tmp_path, monkeypatch, call):
+    """As for another user, or on a disk that fails."""
+    served, run = bundle(tmp_path / "served", 0.5), bundle(tmp_path / "run", 0.9)
+    opened, copied = Path.open, shutil.copyfileobj
+
+    def refuse(path, *arguments, **options):
+        if path == run / "model.safetensors":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *arguments, **options)
+
+    def fail(source, target, *_):
+        target.write(source.read(100))
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(*((Path, "open", refuse) if call == "open" else (shutil, "copyfileobj", fail)))
+    with pytest.raises(DataError) as caught:
+        promote(str(run), served, Contest())
+    reason = "Permission denied" if call == "open" else "Input/output error"
+    assert caught.value.message == f"cannot read `{run / 'model.safetensors'}`: {reason}"
+    monkeypatch.setattr(Path, "open", opened)
+    monkeypatch.setattr(shutil, "copyfileobj", copied)
+    assert leftovers(tmp_path) == []
+    assert promote(str(run), served, Contest()).promoted
+
+
+def test_a_disk_that_is_full_is_named_by_what_cannot_be_written(tmp_path, monkeypatch):
+    served, run = bundle(tmp_path / "served", 0.5), bundle(tmp_path / "run", 0.9)
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfileobj", fail)
+    with pytest.raises(DataError, match=f"^cannot write `{served}`: No space left on device$"):
+        promote(str(run), served, Contest())

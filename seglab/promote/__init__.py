@@ -1,11 +1,13 @@
 """Promote: let a new model take the place of the one that is served, if it is better on the same data."""
 
+import errno
 import math
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from seglab import files
 from seglab.errors import DataError, UsageError, unknown
@@ -21,6 +23,9 @@ __all__ = ["Contest", "Promotion", "promote"]
 
 FILES = frozenset({WEIGHTS_NAME, GRAPH_NAME, CONFIG_NAME})
 """What is promoted, and all that a served folder may hold."""
+COPY_BYTES: Final = 1 << 20
+WRITING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+"""What only writing fails with."""
 
 
 @dataclass(frozen=True)
@@ -140,17 +145,32 @@ def _is_model(path: Path) -> bool:
 
 def _copy(source: Path, folder: Path) -> BundleConfig:
     """Copy a bundle: weights, the graph if it belongs to them, and the configuration that is in the weights."""
-    weights_path, graph_path = source / WEIGHTS_NAME, source / GRAPH_NAME
-    if weights_path.is_file():
-        shutil.copyfile(weights_path, folder / WEIGHTS_NAME)
-    if graph_path.is_file():
-        shutil.copyfile(graph_path, folder / GRAPH_NAME)
-    config = read_config(folder)
-    graph = folder / GRAPH_NAME
-    if weights_path.is_file() and graph.is_file() and read_config(graph).save_id != config.save_id:
-        graph.unlink()
+    for name in (WEIGHTS_NAME, GRAPH_NAME):
+        if os.path.lexists(source / name):
+            _copy_file(source / name, folder / name)
+    weights, graph = folder / WEIGHTS_NAME, folder / GRAPH_NAME
+    try:
+        config = read_config(folder)
+        if weights.is_file() and graph.is_file() and read_config(graph).save_id != config.save_id:
+            graph.unlink()
+    except DataError as error:  # of the copy, which nobody has heard of
+        raise DataError(error.message.replace(f"`{folder}", f"`{source}"), error.hint) from error
     files.write_json(folder / CONFIG_NAME, config.to_dict())
     return config
+
+
+def _copy_file(path: Path, target_path: Path) -> None:
+    """Copy a file; an error says whether it could not be read, or the copy not written."""
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "not a regular file" if path.exists() else "a broken link"
+        raise DataError(f"cannot read `{path}`: it is {what}", "put the model's own file in its place, or remove it")
+    try:
+        with path.open("rb") as source, target_path.open("xb") as target:
+            shutil.copyfileobj(source, target, COPY_BYTES)
+    except OSError as error:
+        if error.errno in WRITING or error.filename == str(target_path):
+            raise
+        raise DataError(f"cannot read `{path}`: {error.strerror or error}", "check its permissions") from error
 
 
 def _compare(
