@@ -118,7 +118,8 @@ def train(
         state = team.share_state(state)
         if state is not None and state["course"]["stopped"]:
             course = Course(**state["course"])
-            return RunResult(run_dir, config, course, already_finished=True, told_elsewhere=not team.is_first)
+            began_as = read_settings(run_dir).config
+            return RunResult(run_dir, began_as, course, already_finished=True, told_elsewhere=not team.is_first)
         assignment = Assignment(
             settings, task, dataset, run, device, stop, watcher, workers, team,
             accept_noncommercial=accept_noncommercial or began,  # who began the run had accepted its terms
@@ -142,10 +143,16 @@ def _find_state(run: RunDir, settings: RunSettings, watcher: Watcher) -> tuple[d
         DataError: If the data is another, or the state is damaged.
     """
     began = has_run(run.path)
-    if began:
-        for change in _refuse_changes(run.path, read_settings(run.path), settings):
-            watcher.note(f"continuing otherwise than before: {change}")
-    return run.load_state(), began
+    changes = _refuse_changes(run.path, read_settings(run.path), settings) if began else []
+    state = run.load_state()
+    is_over = state is not None and state["course"]["stopped"]
+    for change in changes:
+        told = "without effect, as the run is finished" if is_over else "continuing otherwise than before"
+        watcher.note(f"{told}: {change}")
+    if changes and is_over:
+        init = f"`seglab train --init {shlex.quote(str(run.path))} --out NEW ...`"
+        watcher.note(f"a new run goes on from its weights: {init}")
+    return state, began
 
 
 def _check_asked(config: TrainConfig, dataset: Dataset, task: Task, logger: str) -> None:

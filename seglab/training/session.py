@@ -24,6 +24,7 @@ from seglab.training.environment import describe_environment, set_up_torch
 from seglab.training.journal import Journal
 from seglab.training.learner import NonFiniteError
 from seglab.training.loggers import WandbLogger
+from seglab.training.losses import check_losses
 from seglab.training.meter import Meter
 from seglab.training.notices import cannot_write, duration, opening, resume_command, spoilt
 from seglab.training.pace import Pace
@@ -53,6 +54,7 @@ class Session:
         self._val_split = "train" if config.overfit else "val"
         self._validates = self._val_split in dataset.splits
         network, weights = self._build()
+        check_losses(config, network.extras)
         self._origins = [] if state is None else list(state.get("origins", []))
         if state is None:
             self._start(network)

@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 import torch
 
+from seglab.config import TrainConfig
 from seglab.data.images import write_labels
 from seglab.errors import DataError, Interrupted, SeglabError, UsageError
 from seglab.models.bundle import load_weights
+from seglab.models.pgn import PGN
 from seglab.models.weights import save_tensors
 from seglab.training.learner import Learner, NonFiniteError
 from seglab.training.loop import train
+from seglab.training.losses import check_losses
 from seglab.training.rundir import RunDir
 from tests.training.test_loop import Watcher, assert_same, final_state, lines, send, without_times
 from tests.training.test_train_command import seglab_train
@@ -271,11 +274,51 @@ def test_a_run_that_cannot_begin_leaves_what_was_there(dataset, config, cpu, tmp
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["a"]
 
 
-def test_a_run_that_saved_nothing_is_begun_otherwise_without_ado(dataset, config, cpu, tmp_path):
-    """Which losses an output has is known at the first step only, when the run's settings are written already."""
-    wrong = dataclasses.replace(config, losses={"edge": 1.0})
-    with pytest.raises(UsageError, match="there is nothing to learn"):
-        train(wrong, dataset, tmp_path / "run", cpu, graph=False)
+@pytest.mark.parametrize(
+    "losses", [{"edge": 1.0}, {"cross_entropy": 1.0, "edge": 1.0}, {"dice": 1.0, "near_edge": 2.0}]
+)
+def test_a_loss_of_edges_is_refused_by_a_network_without_edges(dataset, config, cpu, tmp_path, losses):
+    """It would be passed over in silence."""
+    (name,) = {"edge", "near_edge"} & set(losses)
+    with pytest.raises(UsageError) as caught:
+        train(dataclasses.replace(config, losses=losses), dataset, tmp_path / "run", cpu, graph=False)
+    assert caught.value.message == f"`losses.{name}` is for networks that draw edges, which `{config.model}` does not"
+    assert caught.value.hint == f"leave it out (`--set losses.{name}=0`), or take one that does: `--recipe pgn`"
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_network_that_draws_edges_takes_their_losses():
+    check_losses(TrainConfig(model="pgn", losses={"edge": 1.0, "near_edge": 1.0}), PGN.extras)
+    check_losses(TrainConfig(losses={"dice": 1.0, "edge": 0.0}), ())
+
+
+def test_what_is_changed_of_a_finished_run_is_said_to_have_no_effect(dataset, config, cpu, tmp_path):
+    run_dir = tmp_path / "run"
+    train(config, dataset, run_dir, cpu, graph=False)
+    before = (run_dir / "train.json").read_bytes(), (run_dir / "last.pt").read_bytes()
+    watcher = Watcher()
+    lower = dataclasses.replace(config, lr=config.lr / 2)
+    result = train(lower, dataset, run_dir, cpu, graph=False, resume=True, watcher=watcher)
+    assert result.already_finished
+    assert result.config == config
+    assert watcher.notes == [
+        "without effect, as the run is finished: `lr` was 0.005 and is now 0.0025",
+        f"a new run goes on from its weights: `seglab train --init {run_dir} --out NEW ...`",
+    ]
+    assert ((run_dir / "train.json").read_bytes(), (run_dir / "last.pt").read_bytes()) == before
+
+
+def test_a_run_that_saved_nothing_is_begun_otherwise_without_ado(dataset, config, cpu, tmp_path, monkeypatch):
+    """What is wrong may be known at the first step only, when the run's settings are written already."""
+    wrong = dataclasses.replace(config, weight_decay=0.3)
+
+    def refuse(*_):
+        raise UsageError("it cannot be learnt")
+
+    with monkeypatch.context() as first_step:
+        first_step.setattr(Learner, "_learn", refuse)
+        with pytest.raises(UsageError, match="it cannot be learnt"):
+            train(wrong, dataset, tmp_path / "run", cpu, graph=False)
     with pytest.raises(UsageError, match="started otherwise"):
         train(config, dataset, tmp_path / "run", cpu, graph=False, resume=True)
     assert train(config, dataset, tmp_path / "run", cpu, graph=False).course.epoch == 2

@@ -6,7 +6,7 @@ the gradients of the parts add up to that of the whole batch. Losses that are ra
 taken picture by picture for that reason. Pixels with label 255 change nothing.
 """
 
-from seglab.training.losses.criterion import Criterion, mean_loss
+from seglab.training.losses.criterion import Criterion, check_losses, mean_loss
 from seglab.training.losses.prediction import Prediction, Truth
 
-__all__ = ["Criterion", "Prediction", "Truth", "mean_loss"]
+__all__ = ["Criterion", "Prediction", "Truth", "check_losses", "mean_loss"]

@@ -3,7 +3,7 @@
 Legend: B batch, K classes, L losses, H W pixels.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from seglab.training.losses.pixelwise import bce, cross_entropy, edge, focal, ne
 from seglab.training.losses.prediction import Prediction, Truth
 from seglab.training.losses.regions import dice, iou, lovasz, tversky, tversky_sum
 
-__all__ = ["Criterion", "mean_loss"]
+__all__ = ["Criterion", "check_losses", "mean_loss"]
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,27 @@ class Criterion:
             return [name for name in self._terms if name == "edge"]
         has_map = prediction.edge_logits_BHW is not None
         return [name for name in self._terms if name != "edge" and (has_map or name != "near_edge")]
+
+
+def check_losses(config: TrainConfig, extras: Collection[str]) -> None:
+    """Refuse losses that no output of the network has: they would be passed over.
+
+    Args:
+        config: ``losses`` matters here.
+        extras: What the network gives beside logits.
+
+    Raises:
+        UsageError: If edges are to be learned, or looked at, and the network draws none.
+    """
+    strange = [name for name in ("edge", "near_edge") if name in config.loss_terms()]
+    if strange and "edge" not in extras:
+        names = " and ".join(f"`losses.{name}`" for name in strange)
+        options = " ".join(f"--set losses.{name}=0" for name in strange)
+        verb, them = ("are", "them") if strange[1:] else ("is", "it")
+        raise UsageError(
+            f"{names} {verb} for networks that draw edges, which `{config.model}` does not",
+            f"leave {them} out (`{options}`), or take one that does: `--recipe pgn`",
+        )
 
 
 def _is_edge_map(logits: Tensor) -> bool:
