@@ -222,7 +222,19 @@ def registry() -> list[bytes]:
     text = """[thing]\nkind = "dataset"\ntitle = "a thing"\nbytes = 5\nlicence = "MIT"\ncommercial = "yes"
     next = ["seglab prepare {path} out --task TASK"]\nsources = [{url = "https://example.org/a.zip", sha256 = "%s"},
     {kaggle-dataset = "o/n"}, {drive = "0123456789abc", file = "a.zip", key = "k"}, {page = "https://example.org/"}]\n"""
-    return [(text % ("0" * 64)).encode()]
+    weights = """["own weights"]\nkind = "checkpoint"\ntitle = "w"\norigin = "https://example.org"\nterms = "ask us"
+    unpack = true\nunpacked_bytes = 9\ntask = "person"\ncommercial = "unclear"\nsources = [
+    {kaggle-competition = "c", file = "w.pth", note = "n"}, {drive-folder = "0123456789abc", file = "w.pth", bytes = 7},
+    {url = "http://example.org/w.onnx", md5 = "%s", dead = "since 2020"}]\n"""
+    return [(text % ("0" * 64)).encode(), (weights % ("0" * 32)).encode(), _shipped_rows()]
+
+
+def _shipped_rows() -> bytes:
+    """A few rows of the registry that comes with seglab, under other names."""
+    from importlib.resources import files
+
+    rows = (files("seglab.data") / "registry.toml").read_text(encoding="utf-8").split("\n[")[1:]
+    return "".join(f"[own-{row}\n" for row in rows if not row.startswith("["))[:6000].rpartition("\n[own-")[0].encode()
 
 
 def colour_tables() -> list[bytes]:
@@ -262,12 +274,35 @@ def configuration() -> dict[str, Any]:
     return config.to_dict()
 
 
+@cache
+def _header() -> tuple[dict[str, Any], bytes]:
+    """The tables and the numbers of sound weights."""
+    data = bundle()[0]
+    length = int.from_bytes(data[:8], "little")
+    return json.loads(data[8 : 8 + length]), data[8 + length :]
+
+
+def with_metadata(metadata: dict[str, str]) -> bytes:
+    """Return sound weights with these texts in their header."""
+    tables, numbers = _header()
+    header = json.dumps({**tables, "__metadata__": metadata}).encode()
+    return len(header).to_bytes(8, "little") + header + numbers
+
+
 def about_models() -> list[bytes]:
     return [b'licence = "MIT"\ncommercial = "yes"\n']
 
 
 def configurations() -> list[bytes]:
-    return [json.dumps(configuration()).encode()]
+    """A bundle's own, one of a model that was imported, and one of an earlier version with less in it."""
+    whole = configuration()
+    scores = {"miou": 0.5, "classes": {"a": {"iou": 0.5, "f1": None}}, "regions": {"ab": {"iou": 0.5}}, "levels": {}}
+    imported = {
+        **whole, "metrics": {"val": scores, "test": scores}, "data": {},
+        "training": {"origins": [{"part": "network", "source": "w.pth", "sha256": "0" * 64, "commercial": "no"}]},
+    }  # fmt: skip
+    needed = {name: whole[name] for name in ("format", "task", "model", "model_args", "preprocess")}
+    return [json.dumps(values).encode() for values in (whole, imported, needed)]
 
 
 @cache

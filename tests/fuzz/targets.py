@@ -173,10 +173,23 @@ def task(path: Path) -> object:
     return task.mirror_permutation(), [task.members(name) for name in (*task.classes, *task.regions)]
 
 
-def registry(path: Path) -> object:
+def registry(path: Path) -> None:
+    """Read, listed, and planned as far as that needs no network, like ``seglab fetch --registry FILE --dry-run``."""
+    from seglab.data.fetch import plan
+    from seglab.data.fetching.listing import rows
+    from seglab.data.fetching.places import default_dir
     from seglab.data.fetching.registry import load_registry
+    from seglab.errors import SeglabError
 
-    return [json.dumps(row.to_dict()) for row in load_registry(path).values()]
+    table = load_registry(path)
+    listed = {row.name: row for row in rows(own_path=path)}
+    for name in table.keys() - load_registry().keys():
+        json.dumps(table[name].to_dict() | listed[name].to_dict() | {"dir": str(default_dir(table[name]))})
+        for options in ({}, {"offline": True}, {"from_path": path}):
+            try:
+                json.dumps(plan(table[name], path.parent / "out", **options))
+            except SeglabError:
+                continue
 
 
 def colours(path: Path) -> object:
@@ -193,6 +206,32 @@ def bundle(dir: Path, data: bytes) -> object:
     config = read_config(dir)
     json.dumps(config.to_dict())
     return describe(str(dir)).to_dict()
+
+
+def bundle_metadata(dir: Path, data: bytes) -> None:
+    """A configuration that weights, their copy and a graph agree on: whoever changed one can change the others."""
+    import onnx
+
+    from seglab.errors import SeglabError
+    from seglab.models.bundle import METADATA_KEY, read_config
+    from seglab.models.description import describe
+
+    text = data.decode(errors="replace")
+    (dir / "model.safetensors").write_bytes(seeds.with_metadata({"format": "pt", METADATA_KEY: text}))
+    (dir / "config.json").write_text(text, encoding="utf-8")
+    made = onnx.load_from_string(seeds.graphs()[0])
+    onnx.helper.set_model_props(made, {METADATA_KEY: text})
+    (dir / "a.onnx").write_bytes(made.SerializeToString())
+    refused: SeglabError | None = None
+    for path in (dir, dir / "a.onnx"):
+        try:
+            config = read_config(path)
+            assert type(config).from_dict(config.to_dict(), where="again") == config
+            json.dumps(describe(str(path)).to_dict(), allow_nan=False)
+        except SeglabError as error:
+            refused = error
+    if refused is not None:
+        raise refused
 
 
 def bundle_copy(dir: Path, data: bytes) -> object:
@@ -312,7 +351,26 @@ def gathered(dir: Path, data: bytes) -> None:
     gathering.finish()
 
 
-def metrics(dir: Path, data: bytes) -> object:
+def metrics(dir: Path, data: bytes) -> None:
+    """What a resumed run makes of the epochs before: those it keeps, it can add to, read again and draw."""
+    from seglab.notation import parse_json
+    from seglab.training.curves import panels_of
+    from seglab.training.rundir import RunDir
+
+    path, run = dir / "metrics.jsonl", RunDir(dir)
+    path.write_bytes(data)
+    kept = run.keep_metrics(10)
+    assert [parse_json(line) for line in path.read_text().splitlines()] == kept
+    before = path.read_bytes()
+    assert run.keep_metrics(10) == kept
+    assert path.read_bytes() == before
+    run.add_metrics({"epoch": 10, "train": {}})
+    assert run.keep_metrics(10) == [*kept, {"epoch": 10, "train": {}}]
+    for metric in ("miou", "iou.a", "level.top.iou", "dice.ab"):
+        panels_of(kept, metric, ABC)
+
+
+def curves(dir: Path, data: bytes) -> object:
     from seglab.training.curves import draw_panels, panels_of
     from seglab.training.rundir import RunDir
 
@@ -485,6 +543,7 @@ TARGETS: Final[Mapping[str, Target]] = {
     "colours-json": Target(of_file(colours, "a.json"), seeds.colour_objects, "json"),
     "bundle-safetensors": Target(bundle, seeds.bundle, "safetensors"),
     "bundle-config": Target(bundle_copy, seeds.configurations, "json"),
+    "bundle-metadata": Target(bundle_metadata, seeds.configurations, "json"),
     "bundle-about": Target(of_file(about, "a.toml"), seeds.about_models, "toml"),
     "completion": Target(proposals, lambda: [seeds.dataset(), *seeds.evaluation()], "json"),
     "bundle-network": Target(network, seeds.bundle, "safetensors"),
@@ -502,6 +561,8 @@ TARGETS: Final[Mapping[str, Target]] = {
     "ledger": Target(ledger, seeds.ledgers, "json lines"),
     "gathered": Target(gathered, seeds.spools, "json lines"),
     "metrics-jsonl": Target(metrics, seeds.metrics, "json lines"),
+    "metrics-bytes": Target(metrics, seeds.metrics),
+    "metrics-curves": Target(curves, seeds.metrics, "json lines"),
     "train-json": Target(run_settings, seeds.run_settings, "json"),
     "last-pt": Target(resume_state, seeds.resume_states, "zip"),
     "evaluation-json": Target(of_file(evaluation, "a.json"), seeds.evaluation, "json"),

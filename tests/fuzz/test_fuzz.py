@@ -22,7 +22,7 @@ from tests.fuzz.mutation import GRAMMARS
 from tests.fuzz.targets import TARGETS
 
 NUM_EXAMPLES = int(os.environ.get("SEGLAB_FUZZ", "25"))
-SLOW = {"metrics-jsonl": 5, "bundle-network": 10, "bundle-safetensors": 6}
+SLOW = {"metrics-curves": 5, "registry-toml": 10, "bundle-network": 10, "bundle-safetensors": 6}
 """Parsers that take tens of milliseconds get fewer examples."""
 MAX_MORE_BYTES = 500 << 20
 
