@@ -3,7 +3,9 @@
 import csv
 import json
 import re
+import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -55,9 +57,42 @@ def test_the_report_shows_the_names_as_text(world):
     assert CLASSES[1] in text
 
 
-def test_the_demo_page_holds_no_element_of_a_name(monkeypatch):
-    from pathlib import Path
+def test_a_report_holds_no_element_of_the_name_of_a_folder_or_a_file(world):
+    """It names what was scored, and the model that it is compared with."""
+    folders = '<img src=x onerror="alert(5)">', "'\"><svg onload=alert(6)>"
+    for folder, odd in zip(("predicted", "truth"), folders, strict=True):
+        shutil.copytree(world.dir / folder, world.dir / odd)
+    before = "<script>alert(7)<!--.json"
+    shutil.copy(world.dir / "folders" / "evaluation.json", world.dir / before)
+    odd = ("evaluate", "--pred", folders[0], "--gt", folders[1], "--task", "odd.toml", "--baseline", before)
+    done = world.run("odd folders", *odd, "--report", "odd.html")
+    assert done.code == 0, done.err
+    page = Page((world.dir / "odd.html").read_text("utf-8"))
+    for name in (*folders, before):
+        assert name in page.text
+    assert not [tag for tag, found in page.elements if tag == "svg" and "onload" in found]
+    assert not [(tag, key) for tag, found in page.elements for key in found if key.startswith("on")]
+    assert sum(tag == "script" for tag, _ in page.elements) == 2
+    del world.done["odd folders"]
 
+
+@pytest.mark.parametrize("photo", PHOTOS)
+def test_the_demo_page_shows_the_pictures_of_a_photo_whatever_it_is_called(monkeypatch, photo):
+    from seglab import demo
+    from seglab.tasks import Task
+
+    monkeypatch.setattr(demo, "_headline", lambda _: "nothing")
+    page = Page(demo._page(Task(name="odd", title=TITLE, classes=CLASSES), [Path(photo)], None))
+    shown = [found["src"] for tag, found in page.elements if tag == "img"]
+    stem = Path(photo).stem
+    assert shown == [f"photos/{photo}", f"masks/{stem}.overlay.jpg", f"masks/{stem}.png", f"cutouts/{stem}.png"]
+    assert not [(tag, key) for tag, found in page.elements for key in found if key.startswith("on")]
+    assert not [tag for tag, _ in page.elements if tag in ("script", "svg")]
+    assert "alert(3)" in page.text
+    assert "alert(4)" in page.text
+
+
+def test_the_demo_page_holds_no_element_of_a_name(monkeypatch):
     from seglab import demo
     from seglab.tasks import Task
 
