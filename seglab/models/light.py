@@ -3,9 +3,11 @@
 Legend: B batch, C channels, K classes, H W pixels.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,18 +33,22 @@ class LightUNet(Segmenter):
     Args:
         num_classes: K >= 2.
         width: Channels at half resolution; the operations grow with its square.
+        subclasses: How many kinds of each class the network tells apart within, at least one, for all K: the
+            probability of a class is the sum of theirs. The weights are then those of a network for the kinds, in the
+            order of the classes, so that one can be trained on them first.
 
     Raises:
-        UsageError: If the width is out of range.
+        UsageError: If the width or the number of subclasses is out of range.
     """
 
     multiple = 32
     least = 32
 
-    def __init__(self, num_classes: int, *, width: int = 16) -> None:
+    def __init__(self, num_classes: int, *, width: int = 16, subclasses: Sequence[int] | None = None) -> None:
         super().__init__()
         if not isinstance(width, int) or isinstance(width, bool) or not 1 <= width <= 256:
             raise UsageError(f"`width` of `unet-light` is `{width}`, but must be a whole number within 1..256")
+        self.subclasses = _checked(subclasses, num_classes)
         channels = [width * factor for factor in _GROWTH]
         self.stem = _conv_norm_relu(3, channels[0], stride=2)
         self.encoder = nn.ModuleList([Level(before, after) for before, after in pairwise(channels)])
@@ -50,7 +56,7 @@ class LightUNet(Segmenter):
         self.decoder = nn.ModuleList(
             [Merge(below, skip) for below, skip in zip(channels[:0:-1], channels[-2::-1], strict=True)]
         )
-        self.head = nn.Conv2d(channels[0], num_classes, 1)
+        self.head = nn.Conv2d(channels[0], sum(self.subclasses), 1)
 
     def segment(self, image_BCHW: Tensor) -> tuple[Tensor, ...]:
         """Return one output."""
@@ -62,7 +68,14 @@ class LightUNet(Segmenter):
         features = self.context(features)
         for merge in self.decoder:
             features = merge(features, skips.pop())
-        return (_double(self.head(features)),)
+        return (_double(self._summed(self.head(features))),)
+
+    def _summed(self, logits: Tensor) -> Tensor:
+        """Add the probabilities of the subclasses of each class."""
+        if max(self.subclasses) == 1:
+            return logits
+        kinds = torch.split(logits, list(self.subclasses), dim=1)
+        return torch.cat([of_class.logsumexp(1, keepdim=True) for of_class in kinds], 1)
 
 
 class Level(nn.Module):
@@ -109,6 +122,17 @@ class Merge(nn.Module):
         """Return a map of the skip connection's shape."""
         merged: Tensor = self.block(skip + _double(self.reduce(below)))
         return merged
+
+
+def _checked(subclasses: Sequence[int] | None, num_classes: int) -> tuple[int, ...]:
+    if subclasses is None:
+        return (1,) * num_classes
+    whole = isinstance(subclasses, Sequence) and all(type(number) is int for number in subclasses)
+    if not whole or len(subclasses) != num_classes or not all(1 <= number <= 256 for number in subclasses):
+        raise UsageError(
+            f"`subclasses` of `unet-light` is `{subclasses}`, but must be {num_classes} whole numbers within 1..256"
+        )
+    return tuple(subclasses)
 
 
 def _conv_norm(
