@@ -1,19 +1,17 @@
-"""The settings of a model's input and of a training run, as frozen data."""
+"""The settings of a training run, as frozen data."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final, Literal, get_args
 
-from seglab.errors import DataError, UsageError, unknown
+from seglab.errors import UsageError, unknown
+from seglab.notation import is_finite
+from seglab.preprocess import IMAGENET_MEAN, IMAGENET_STD, FitMode
 from seglab.strengths import Strengths
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "LOSSES", "Adversarial", "Preprocess", "TrainConfig"]
+__all__ = ["LOSSES", "Adversarial", "TrainConfig"]
 
-IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
-IMAGENET_STD: Final = (0.229, 0.224, 0.225)
-
-FitMode = Literal["stretch", "pad"]
 Precision = Literal["auto", "fp32", "bf16"]
 Optimizer = Literal["adamw", "adam", "sgd"]
 Schedule = Literal["cosine", "onecycle", "poly", "exponential", "constant"]
@@ -34,68 +32,6 @@ LOSSES: Final[Mapping[str, Mapping[str, float]]] = {
     "edge": {},
 }
 """The losses by name, with the defaults of their options; :mod:`seglab.training.losses` says what they are."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preprocess:
-    """How an RGB photo becomes the input of a network. Belongs to the weights, so it is stored with them."""
-
-    size_hw: tuple[int, int]
-    """Height and width of the model's grid in pixels."""
-    fit: FitMode = "stretch"
-    """``stretch`` resizes to the grid; ``pad`` keeps the aspect ratio and fills the rest with ``pad_rgb``."""
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    """RGB mean on the 0..1 scale, subtracted after dividing by 255."""
-    std: tuple[float, float, float] = IMAGENET_STD
-    """RGB standard deviation on the 0..1 scale."""
-    pad_rgb: tuple[int, int, int] = (124, 116, 104)
-    """Colour of the padding, 0..255."""
-
-    def __post_init__(self) -> None:
-        problems = [f"`{name}` is `{getattr(self, name)}`" for name in _WIDTHS if not _is_row(self, name)]
-        if problems:
-            raise DataError("preprocess: " + "; ".join(problems), "`size_hw` are two whole numbers, the others three")
-        if min(self.size_hw) < 1 or max(self.size_hw) > 16384:
-            raise DataError(f"preprocess: `size_hw` {self.size_hw} is outside 1..16384")
-        if self.fit not in get_args(FitMode):
-            raise DataError(f"preprocess: `fit` is `{self.fit}`", f"known: {', '.join(get_args(FitMode))}")
-        if min(self.std) <= 0:
-            raise DataError(f"preprocess: `std` {self.std} must be positive")
-        if min(self.pad_rgb) < 0 or max(self.pad_rgb) > 255:
-            raise DataError(f"preprocess: `pad_rgb` {self.pad_rgb} is outside 0..255")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values; :meth:`from_dict` is the inverse."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Preprocess":
-        """Build from plain JSON values.
-
-        Raises:
-            DataError: If a field is missing, unknown or wrong.
-        """
-        known = {field.name for field in fields(cls)}
-        if not isinstance(values, Mapping):
-            raise DataError(f"preprocess: expected a table, got `{values}`")
-        if set(values) - known:
-            raise DataError(f"preprocess: unknown field {', '.join(sorted(set(values) - known))}")
-        try:
-            plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-            return cls(**plain)
-        except TypeError as error:
-            raise DataError(f"preprocess: {error}") from error
-
-
-_WIDTHS: Final = {"size_hw": 2, "mean": 3, "std": 3, "pad_rgb": 3}
-"""The fields of :class:`Preprocess` that are rows of numbers, and how many there are in each."""
-
-
-def _is_row(preprocess: Preprocess, name: str) -> bool:
-    row = getattr(preprocess, name)
-    kind = int if name in ("size_hw", "pad_rgb") else int | float
-    numbers = isinstance(row, tuple) and all(_is_finite(number) and isinstance(number, kind) for number in row)
-    return numbers and len(row) == _WIDTHS[name]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +77,7 @@ class TrainConfig:
     size: int = 192
     """Side of the square model grid in pixels."""
     fit: FitMode = "stretch"
-    """How photos meet the grid: see :class:`Preprocess`."""
+    """How photos meet the grid: see :class:`~seglab.preprocess.Preprocess`."""
     mean: tuple[float, ...] = IMAGENET_MEAN
     """RGB mean on the 0..1 scale that is subtracted from the input."""
     std: tuple[float, ...] = IMAGENET_STD
@@ -341,17 +277,9 @@ def _number_problems(config: object, ranges: Mapping[str, tuple[float, float]], 
         if isinstance(value, bool) or not isinstance(value, int | float):
             if prefix:  # the fields of TrainConfig are looked at by type as well
                 problems.append(f"`{prefix}{name}` is a number, got `{value}`")
-        elif not _is_finite(value) or not low <= value <= high:
+        elif not is_finite(value) or not low <= value <= high:
             problems.append(f"`{prefix}{name}` is `{value}`, but must be within {low:g}..{high:g}")
     return problems
-
-
-def _is_finite(value: object) -> bool:
-    """Tell whether a value is a number that a float can hold."""
-    try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:
-        return False
 
 
 def _choice_problems(config: TrainConfig) -> list[str]:
@@ -378,7 +306,7 @@ def _loss_problems(config: TrainConfig) -> list[str]:
             if option not in ("weight", *LOSSES[name]):
                 known = ", ".join(("weight", *LOSSES[name]))
                 problems.append(f"`{name}` has no option `{option}`, known: {known}")
-            elif not _is_finite(number) or number < 0:
+            elif not is_finite(number) or number < 0:
                 problems.append(f"`losses.{name}` {option} is `{number}`, but must be a number of 0 or more")
     if not problems and config.trainer == "supervised" and not config.loss_terms():
         problems.append("all `losses` have weight 0: there is nothing to learn from")

@@ -17,7 +17,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["MAX_DEPTH", "check_depth", "null_if_nan", "parse_json", "parse_toml", "path_text", "read_given"]
+__all__ = [
+    "MAX_DEPTH",
+    "check_depth",
+    "is_finite",
+    "null_if_nan",
+    "parse_json",
+    "parse_toml",
+    "path_text",
+    "read_given",
+]
 
 MAX_DEPTH: Final = 100
 """Tables and lists that may lie in each other. What seglab writes has five or so."""
@@ -71,6 +80,14 @@ def read_given(path: Path) -> bytes:
     if not content and stat.S_ISFIFO(mode):
         raise OSError(errno.EPIPE, "nobody writes to this pipe", str(path))
     return content
+
+
+def is_finite(value: object) -> bool:
+    """Tell whether a value is a number that a float can hold."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def null_if_nan(score: float) -> float | None:

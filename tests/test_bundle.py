@@ -18,7 +18,6 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import load_file, save_file
 
 import seglab.models.bundle as bundle
-from seglab.config import Preprocess
 from seglab.device import Device
 from seglab.engines import open_engine
 from seglab.errors import DataError
@@ -35,6 +34,7 @@ from seglab.models.bundle import (
 from seglab.models.headers import external_tensors, graph_metadata, read_safetensors_metadata
 from seglab.models.weights import strip_prefixes
 from seglab.models.zoo import build
+from seglab.preprocess import Preprocess
 from seglab.tasks import TASKS, Task
 
 CPU = Device("cpu", None, "test")

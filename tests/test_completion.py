@@ -16,8 +16,8 @@ import pytest
 from seglab.cli import COMMANDS, run
 from seglab.cli.completion import command_on_line, mend_line, parameters
 from seglab.cli.proposals import PROPOSERS
-from seglab.config import Preprocess
 from seglab.models.bundle import BundleConfig
+from seglab.preprocess import Preprocess
 from seglab.tasks import TASKS
 from tests.test_cli import HEAVY
 

@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from seglab.config import Adversarial, Preprocess, TrainConfig
+from seglab.config import Adversarial, TrainConfig
 from seglab.errors import DataError, UsageError
+from seglab.preprocess import Preprocess
 from seglab.strengths import Strengths
 
 

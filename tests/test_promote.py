@@ -18,7 +18,6 @@ import pytest
 import torch
 
 from seglab.cli import main
-from seglab.config import Preprocess
 from seglab.data.manifest import open_dataset
 from seglab.data.writer import DatasetWriter
 from seglab.device import Device
@@ -29,6 +28,7 @@ from seglab.files import lock
 from seglab.inference.model import choose_model
 from seglab.models.bundle import BundleConfig, read_config, save_bundle
 from seglab.models.zoo import build
+from seglab.preprocess import Preprocess
 from seglab.promote import Contest, _look_up, promote, swap
 from seglab.tasks import TASKS, Task
 

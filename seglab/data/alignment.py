@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from seglab.config import Preprocess
 from seglab.data.geometry import place
 from seglab.data.images import resize_image, resize_labels
 from seglab.data.sources import Outlines
+from seglab.preprocess import Preprocess
 from seglab.tasks import IGNORE
 
 __all__ = ["Alignment", "align", "fit_labels", "fit_photo", "turn_upright"]

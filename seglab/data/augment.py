@@ -14,11 +14,11 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from seglab.config import Preprocess
 from seglab.data.appearance import degrade, recolour
 from seglab.data.backdrop import Photos, change_background, choose_backdrop
 from seglab.data.view import View
 from seglab.data.warp import BEND_NODES, Sampling, Warp
+from seglab.preprocess import Preprocess
 from seglab.strengths import Strengths
 from seglab.tasks import IGNORE
 

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from seglab.config import Preprocess, TrainConfig
+from seglab.config import TrainConfig
 from seglab.data.augment import Augmentation
 from seglab.data.drawing import VOID_RGB, contact_sheet, overlay, with_legend
 from seglab.data.images import write_photo
@@ -14,6 +14,7 @@ from seglab.data.loader import augmentation_of
 from seglab.data.manifest import Dataset, variety
 from seglab.data.samples import TrainingSamples
 from seglab.data.view import View
+from seglab.preprocess import Preprocess
 from seglab.strengths import PRESETS
 from seglab.tasks import IGNORE, Task
 

@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from seglab.config import Preprocess
 from seglab.data.geometry import place
 from seglab.data.view import View
 from seglab.data.warp import Sampling, Warp
+from seglab.preprocess import Preprocess
 from seglab.tasks import IGNORE
 
 __all__ = ["Photos", "change_background", "choose_backdrop", "draw_backdrop"]

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from seglab.config import Preprocess
 from seglab.data.alignment import Alignment, align, fit_labels, fit_photo, wanted_size
 from seglab.data.decoding import ImageError, open_picture, read_file
 from seglab.data.duplicates import PhotoIndex
@@ -17,6 +16,7 @@ from seglab.data.problems import Problem
 from seglab.data.sources import BadLabels, BadRows, LeftOut, Outlines
 from seglab.data.writer import DatasetWriter
 from seglab.pipeline import ahead
+from seglab.preprocess import Preprocess
 from seglab.tasks import IGNORE
 
 __all__ = ["Converter"]

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from seglab.config import Preprocess
 from seglab.data.images import resize_image, resize_labels
+from seglab.preprocess import Preprocess
 from seglab.tasks import IGNORE
 
 __all__ = [

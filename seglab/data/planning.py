@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from seglab.config import Preprocess
 from seglab.data.masks import load_colours
 from seglab.data.naming import assign_splits, unique_ids
 from seglab.data.pairing import hidden_pictures
 from seglab.data.problems import Findings, Problem
 from seglab.data.sources import SOURCES, Item, Scan, Source, SourceOptions, find_source, recognise
 from seglab.errors import DataError, UsageError, unknown
+from seglab.preprocess import Preprocess
 from seglab.tasks import TASKS, Rgb, Task
 
 __all__ = ["DEFAULT_SHARE", "Job", "Plan", "make_plan"]

@@ -11,7 +11,6 @@ from typing import Any, Final, Protocol
 
 from seglab import files
 from seglab.allocator import keep_freed_memory
-from seglab.config import FitMode, Preprocess
 from seglab.data.conversion import Converter
 from seglab.data.duplicates import ACROSS_SPLITS
 from seglab.data.fetching.sniffing import ARCHIVES, sniff_file
@@ -22,6 +21,7 @@ from seglab.data.problems import Findings, ProblemsFound, report_path
 from seglab.data.writer import DatasetWriter, LinkMode
 from seglab.device import num_threads
 from seglab.errors import DataError, UsageError
+from seglab.preprocess import FitMode, Preprocess
 from seglab.tasks import Rgb, Task
 
 __all__ = ["Prepared", "prepare"]

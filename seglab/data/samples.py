@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from seglab.config import Preprocess
 from seglab.data.fetching.places import cache_dir
 from seglab.data.geometry import place
 from seglab.data.images import read_labels, read_photo, resize_image, resize_labels
 from seglab.data.sample_cache import open_cache
 from seglab.errors import DataError
+from seglab.preprocess import Preprocess
 from seglab.tasks import IGNORE
 from seglab.version import __version__
 

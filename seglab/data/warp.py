@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from seglab.config import Preprocess
 from seglab.data.geometry import fit_image, fit_labels, place
+from seglab.preprocess import Preprocess
 from seglab.tasks import IGNORE
 
 __all__ = ["BEND_NODES", "Sampling", "Warp"]

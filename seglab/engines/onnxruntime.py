@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seglab.config import Preprocess
 from seglab.device import Device, num_threads
 from seglab.engines.pixels import Normaliser, Pixels
 from seglab.engines.rewriting import rewritten
 from seglab.errors import DataError, DeviceError, first_line
 from seglab.models.session import EXTRA_NAMES, INPUT_NAME, available_providers, open_session, runtime_errors
+from seglab.preprocess import Preprocess
 
 __all__ = ["OnnxRuntimeEngine"]
 

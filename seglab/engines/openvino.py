@@ -14,12 +14,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from seglab.config import Preprocess
 from seglab.device import Device, num_threads
 from seglab.engines.pixels import Normaliser, Pixels
 from seglab.errors import DataError, DeviceError
 from seglab.models.headers import external_tensors
 from seglab.models.session import EXTRA_NAMES
+from seglab.preprocess import Preprocess
 
 __all__ = ["OpenVinoEngine"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from seglab.config import Preprocess
+from seglab.preprocess import Preprocess
 
 __all__ = ["Normaliser", "Pixels"]
 

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from seglab.config import Preprocess
 from seglab.device import Device
 from seglab.engines import PRECISIONS
 from seglab.engines.pixels import Normaliser, Pixels
 from seglab.errors import DeviceError, unknown
 from seglab.models.weights import fold_batch_norm
+from seglab.preprocess import Preprocess
 
 __all__ = ["TorchEngine"]
 

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from seglab.config import Preprocess
 from seglab.data.geometry import Placement, fit_image, unfit_labels, unfit_probs
 from seglab.data.images import ImageError, resize_labels
 from seglab.engines.pixels import Pixels
+from seglab.preprocess import Preprocess
 
 __all__ = ["ROADS", "SEGLAB", "Road", "skimage_resize"]
 

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from seglab.config import Preprocess
 from seglab.device import Device
 from seglab.errors import DataError, UsageError
 from seglab.files import sweep, sync_dir, write_json
 from seglab.models.headers import graph_metadata, read_graph, read_safetensors_metadata
 from seglab.notation import parse_json, read_given
+from seglab.preprocess import Preprocess
 from seglab.tasks import Task
 from seglab.version import __version__
 

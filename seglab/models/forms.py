@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seglab.config import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from seglab.models.session import OUTPUT_NAME
+from seglab.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
 __all__ = ["REMBG_SIZE_HW", "HalfPrecision", "MainOutput", "NamedOutputs", "RembgMask", "output_names"]
 

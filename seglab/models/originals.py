@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from seglab.config import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from seglab.device import Device
 from seglab.errors import DataError, UsageError
 from seglab.files import sha256_of
@@ -18,6 +17,7 @@ from seglab.models.checkpoint import Checkpoint, open_checkpoint, read_tensors
 from seglab.models.outlines import why_not_whole
 from seglab.models.recognition import Architecture, recognise, why_unusable
 from seglab.models.soundness import check_numbers
+from seglab.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from seglab.tasks import TASKS, Task
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from seglab.config import Preprocess
 from seglab.data.scene import MIN_SIDE, View, draw_scene
 from seglab.models.session import INPUT_NAME
+from seglab.preprocess import Preprocess
 
 __all__ = ["Agreement", "Unfaithful", "compare", "photo_like"]
 

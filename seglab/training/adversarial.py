@@ -23,8 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seglab.config import Preprocess, TrainConfig
+from seglab.config import TrainConfig
 from seglab.models.pix2pix import Discriminator, soft_mask
+from seglab.preprocess import Preprocess
 from seglab.tasks import IGNORE
 from seglab.training.distributed import ALONE, Team
 from seglab.training.learner import Learner

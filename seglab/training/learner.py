@@ -12,9 +12,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from seglab.config import Preprocess, TrainConfig
+from seglab.config import TrainConfig
 from seglab.data.loader import Batch
 from seglab.errors import DataError, DeviceError
+from seglab.preprocess import Preprocess
 from seglab.training.average import AveragedWeights
 from seglab.training.compilation import compiled
 from seglab.training.distributed import ALONE, Team

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
-from seglab.config import Preprocess, TrainConfig
+from seglab.config import TrainConfig
 from seglab.data.fetching.registry import load_registry
 from seglab.errors import DataError, UsageError
 from seglab.files import sha256_of
@@ -24,6 +24,7 @@ from seglab.models.pretrained import (
     terms_of,
 )
 from seglab.models.surgery import Transplant, initialise, read_weights
+from seglab.preprocess import Preprocess
 from seglab.tasks import Task
 from seglab.training.losses.balance import balanced_weights
 from seglab.training.optimizer import encoder_of

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seglab.config import Preprocess
+from seglab.preprocess import Preprocess
 from seglab.tasks import TASKS
 from tests.bad_inputs.conftest import Seglab, tree
 from tests.bad_inputs.pictures import encoded, labels_of, person, written

@@ -62,10 +62,10 @@ def make_bundle(folder: Path, name: str, size: int) -> float:
     """Save a network with its graph and return its 10^9 operations a picture."""
     import torch
 
-    from seglab.config import Preprocess
     from seglab.models.bundle import BundleConfig, save_bundle
     from seglab.models.export import export_graph
     from seglab.models.zoo import build, row
+    from seglab.preprocess import Preprocess
     from seglab.tasks import TASKS
 
     torch.manual_seed(0)

@@ -89,10 +89,10 @@ def make_graphs(work: Path) -> None:
     import onnx
     import torch
 
-    from seglab.config import Preprocess
     from seglab.models.bundle import BundleConfig, save_bundle
     from seglab.models.export import ExportOptions, export_model
     from seglab.models.zoo import build
+    from seglab.preprocess import Preprocess
     from seglab.tasks import TASKS
 
     torch.manual_seed(0)

@@ -27,12 +27,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from seglab.config import Preprocess, TrainConfig
+from seglab.config import TrainConfig
 from seglab.data.geometry import fit_image, fit_labels
 from seglab.data.images import read_labels, read_photo
 from seglab.data.loader import TrainingSamples, augmentation_of, epoch_batches
 from seglab.data.manifest import Dataset, open_dataset
 from seglab.data.synth import synth
+from seglab.preprocess import Preprocess
 from seglab.strengths import PRESETS
 from seglab.tasks import TASKS
 

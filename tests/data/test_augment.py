@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from seglab.config import Preprocess
 from seglab.data.appearance import degrade, recolour
 from seglab.data.augment import Augmentation
 from seglab.data.geometry import fit_image, fit_labels
 from seglab.data.view import mirror_labels
+from seglab.preprocess import Preprocess
 from seglab.strengths import PRESETS, PROBABILITIES, Strengths
 from seglab.tasks import IGNORE, TASKS
 
@@ -179,7 +179,7 @@ def test_a_view_depends_on_seed_epoch_and_name_and_on_nothing_else():
 def test_another_process_with_other_threads_sees_the_same_views():
     program = (
         "import hashlib, sys; import cv2, numpy as np; cv2.setNumThreads(int(sys.argv[1]));"
-        "from seglab.config import Preprocess; from seglab.data.augment import Augmentation;"
+        "from seglab.preprocess import Preprocess; from seglab.data.augment import Augmentation;"
         "from seglab.strengths import Strengths;"
         "labels = np.kron(np.arange(48, dtype=np.uint8).reshape(8, 6), np.ones((40, 50), np.uint8));"
         "image = np.stack([labels * 5, labels.T.copy().reshape(labels.shape), labels + 9], -1);"

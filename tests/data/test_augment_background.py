@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from seglab.config import Preprocess
 from seglab.data.augment import Augmentation
 from seglab.data.backdrop import change_background, choose_backdrop, draw_backdrop
 from seglab.data.view import View
+from seglab.preprocess import Preprocess
 from seglab.strengths import PRESETS
 from seglab.tasks import IGNORE
 

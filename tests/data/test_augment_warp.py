@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from seglab.config import Preprocess
 from seglab.data.augment import BEND
 from seglab.data.geometry import fit_image, fit_labels, place
 from seglab.data.warp import BEND_NODES, Sampling, Warp
+from seglab.preprocess import Preprocess
 from seglab.tasks import IGNORE
 
 GRID = Preprocess(size_hw=(64, 48))

@@ -5,13 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from seglab.config import Preprocess, TrainConfig
+from seglab.config import TrainConfig
 from seglab.data.augmented_sheet import CELL, draw_augmented
 from seglab.data.images import read_photo, resize_image
 from seglab.data.loader import TrainingSamples, augmentation_of
 from seglab.data.manifest import open_dataset
 from seglab.data.synth import synth
 from seglab.errors import DataError, UsageError
+from seglab.preprocess import Preprocess
 from seglab.strengths import PRESETS, Strengths
 from seglab.tasks import TASKS
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 from PIL import Image
 
-from seglab.config import Preprocess
 from seglab.data import geometry
 from seglab.data.geometry import (
     Placement,
@@ -19,6 +18,7 @@ from seglab.data.geometry import (
     unfit_probs,
 )
 from seglab.data.images import resize_image
+from seglab.preprocess import Preprocess
 
 FITS = ("stretch", "pad")
 SIDES = (1, 2, 7, 31, 33, 64, 97, 101, 251, 500)

@@ -8,13 +8,14 @@ from itertools import zip_longest
 import numpy as np
 import pytest
 
-from seglab.config import Preprocess, TrainConfig
+from seglab.config import TrainConfig
 from seglab.data.images import read_labels, read_photo, resize_image, resize_labels, write_photo
 from seglab.data.loader import TrainingSamples, epoch_batches, plan_epoch
 from seglab.data.manifest import open_dataset
 from seglab.data.samples import _kept_hw
 from seglab.data.writer import DatasetWriter
 from seglab.errors import DataError, UsageError
+from seglab.preprocess import Preprocess
 from seglab.strengths import Strengths
 from seglab.tasks import TASKS
 

@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from seglab.config import Preprocess
 from seglab.data import sample_cache
 from seglab.data.sample_cache import UNUSED_S, open_cache
 from seglab.data.samples import TrainingSamples
 from seglab.data.writer import DatasetWriter
+from seglab.preprocess import Preprocess
 from seglab.tasks import TASKS
 
 SIZES = [100, 7, 4096, 1, 50_000, 12_345]

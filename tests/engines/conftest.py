@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from seglab.config import Preprocess
 from seglab.models.bundle import BundleConfig, save_bundle
 from seglab.models.export import Export, export_graph, photo_like
 from seglab.models.zoo import build
+from seglab.preprocess import Preprocess
 from seglab.tasks import TASKS
 from tests.models.networks import NETWORKS
 

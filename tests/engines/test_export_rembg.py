@@ -19,7 +19,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 import seglab.models.export as export
-from seglab.config import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from seglab.device import Device
 from seglab.engines import open_engine
 from seglab.errors import DataError
@@ -27,6 +26,7 @@ from seglab.inference.predictor import Predictor
 from seglab.models.bundle import BundleConfig, save_bundle
 from seglab.models.export import ExportOptions, export_model, photo_like
 from seglab.models.forms import RembgMask
+from seglab.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from seglab.tasks import TASKS, Task
 
 from .conftest import lively

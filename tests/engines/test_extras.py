@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 
-from seglab.config import Preprocess
 from seglab.data.scene import draw_scene
 from seglab.device import Device
 from seglab.engines import open_engine
@@ -17,6 +16,7 @@ from seglab.engines.torch import TorchEngine
 from seglab.models.bundle import BundleConfig, load_network, save_bundle
 from seglab.models.export import ExportOptions, export_graph, export_model, photo_like
 from seglab.models.segmenter import split_outputs
+from seglab.preprocess import Preprocess
 from seglab.tasks import TASKS
 from tests.engines.conftest import lively
 

@@ -7,10 +7,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from seglab.config import Preprocess
 from seglab.device import Device
 from seglab.engines.onnxruntime import OnnxRuntimeEngine
 from seglab.errors import DataError, DeviceError
+from seglab.preprocess import Preprocess
 
 CPU = Device("cpu", None, "test")
 PLAIN = Preprocess(size_hw=(4, 6), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))

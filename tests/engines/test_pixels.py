@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from seglab.config import Preprocess
 from seglab.engines.pixels import Normaliser
+from seglab.preprocess import Preprocess
 
 
 def test_every_value_of_every_channel_is_the_formula_rounded_once() -> None:

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seglab.config import Preprocess
 from seglab.device import Device
 from seglab.engines.torch import TorchEngine, _exact_float32
 from seglab.errors import DeviceError
 from seglab.models.export import photo_like
 from seglab.models.weights import fold_batch_norm
 from seglab.models.zoo import build
+from seglab.preprocess import Preprocess
 from tests.engines.conftest import lively
 
 CPU = Device("cpu", None, "test")

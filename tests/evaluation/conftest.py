@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from seglab.config import Preprocess
 from seglab.data.writer import DatasetWriter
 from seglab.device import Device
 from seglab.inference.predictor import Predictor
+from seglab.preprocess import Preprocess
 from seglab.tasks import Task
 
 SHADE = 60

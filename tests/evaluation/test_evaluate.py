@@ -164,8 +164,8 @@ def test_an_image_with_nothing_to_score(dataset, predictor):
 
 
 def test_on_the_grid_of_the_model(dataset, predictor, truths):
-    from seglab.config import Preprocess
     from seglab.data.geometry import fit_labels
+    from seglab.preprocess import Preprocess
 
     small = predictor(size_hw=(16, 24))
     result = evaluate(small, dataset, at_model=True)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from seglab.cli import main
-from seglab.config import Preprocess
 from seglab.data.edges import edges_from_labels
 from seglab.data.images import read_ids16, read_labels, write_ids16, write_labels
 from seglab.data.manifest import open_dataset
@@ -26,6 +25,7 @@ from seglab.evaluation.record import merge, read_record, to_record
 from seglab.evaluation.report import pictures_of_model
 from seglab.evaluation.telling import found_by_model, read_found
 from seglab.inference.predictor import Predictor
+from seglab.preprocess import Preprocess
 from seglab.shards import Shard
 from seglab.tasks import TASKS, Task
 

@@ -263,8 +263,8 @@ def bundle() -> tuple[bytes, ...]:
 
 @cache
 def configuration() -> dict[str, Any]:
-    from seglab.config import Preprocess
     from seglab.models.bundle import BundleConfig
+    from seglab.preprocess import Preprocess
 
     config = BundleConfig(
         task=ABC, model="unet-light", model_args={"width": 2}, preprocess=Preprocess(size_hw=(32, 32)),

@@ -9,7 +9,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 
-from seglab.config import Preprocess, TrainConfig
+from seglab.config import TrainConfig
 from seglab.data import rle
 from seglab.data.journal import Journal
 from seglab.data.json_lists import read_lists
@@ -25,6 +25,7 @@ from seglab.models.bundle import read_config
 from seglab.models.checkpoint import open_checkpoint
 from seglab.models.headers import safetensors_tensors
 from seglab.notation import MAX_DEPTH, parse_json, parse_toml
+from seglab.preprocess import Preprocess
 from seglab.tasks import TASKS, load_task
 from seglab.training.curves import panels_of
 from seglab.training.recipe import configure, load_recipe, parse_settings

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seglab.config import Preprocess
 from seglab.device import Device
 from seglab.inference.model import Model
 from seglab.inference.predictor import Predictor
+from seglab.preprocess import Preprocess
 from seglab.tasks import Task
 
 COLOURS = {

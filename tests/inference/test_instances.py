@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from skimage.morphology import thin as skimage_thin
 
-from seglab.config import Preprocess
 from seglab.data.edges import edges_from_labels
 from seglab.data.geometry import place
 from seglab.data.scene import draw_scene, labels_for
 from seglab.inference.fragments import LEAST_PIXELS, merge_fragments
 from seglab.inference.instances import find_instances, part_scores, partition
 from seglab.inference.thinning import thin
+from seglab.preprocess import Preprocess
 from seglab.tasks import TASKS
 
 PARSING = TASKS["parsing"]

@@ -11,13 +11,13 @@ from torch.nn import functional as F
 from torchvision.transforms import functional as TF
 
 import seglab
-from seglab.config import Preprocess
 from seglab.data.images import ImageError
 from seglab.device import Device
 from seglab.errors import UsageError
 from seglab.inference.manner import Manner
 from seglab.inference.model import choose_model
 from seglab.inference.predictor import Predictor
+from seglab.preprocess import Preprocess
 from tests.inference import published
 from tests.models import recipe
 

@@ -12,8 +12,8 @@ import onnx
 import pytest
 from PIL import Image
 
-from seglab.config import Preprocess
 from seglab.models.bundle import METADATA_KEY, BundleConfig
+from seglab.preprocess import Preprocess
 from seglab.tasks import TASKS, Task
 
 Program = Callable[..., subprocess.CompletedProcess[str]]

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 import seglab.models.catalogue as catalogue
-from seglab.config import Preprocess
 from seglab.data.fetching.registry import load_registry
 from seglab.errors import DataError, UsageError
 from seglab.models.bundle import BundleConfig, find_model, save_bundle
 from seglab.models.catalogue import families, family_rows, published, weights
 from seglab.models.zoo import build, names
+from seglab.preprocess import Preprocess
 from seglab.tasks import TASKS
 
 HEAVY = {"torch", "torchvision", "cv2", "PIL", "onnx", "onnxruntime", "numpy"}

@@ -15,11 +15,11 @@ from safetensors.torch import save_file
 import seglab.models.catalogue as catalogue
 from seglab.cli import run
 from seglab.cli.console import bounded
-from seglab.config import Preprocess
 from seglab.errors import DataError
 from seglab.models.bundle import BundleConfig, read_config, save_bundle
 from seglab.models.description import describe
 from seglab.models.zoo import build
+from seglab.preprocess import Preprocess
 from seglab.tasks import TASKS
 
 CONFIG = BundleConfig(

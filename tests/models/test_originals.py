@@ -13,7 +13,6 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from seglab.config import IMAGENET_MEAN, Preprocess
 from seglab.device import Device
 from seglab.errors import DataError, UsageError
 from seglab.inference.manner import Manner
@@ -29,6 +28,7 @@ from seglab.models.originals import (
 )
 from seglab.models.recognition import recognise, why_unusable
 from seglab.models.verification import photo_like
+from seglab.preprocess import IMAGENET_MEAN, Preprocess
 from seglab.tasks import TASKS, Task
 from tests.inference import published
 from tests.models import recipe

@@ -5,12 +5,12 @@ from ast import literal_eval
 import pytest
 import torch
 
-from seglab.config import Preprocess
 from seglab.errors import DataError
 from seglab.models import surgery, u2net, zoo
 from seglab.models.bundle import GRAPH_NAME, WEIGHTS_NAME, BundleConfig, save_bundle
 from seglab.models.encoder_decoder import import_smp
 from seglab.models.surgery import initialise, read_weights, transplant
+from seglab.preprocess import Preprocess
 from seglab.tasks import TASKS
 from tests.models import recipe
 from tests.models.networks import NETWORKS, picture

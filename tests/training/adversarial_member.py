@@ -9,9 +9,10 @@ from pathlib import Path
 
 import torch
 
-from seglab.config import Adversarial, Preprocess, TrainConfig
+from seglab.config import Adversarial, TrainConfig
 from seglab.device import Device
 from seglab.models.zoo import build
+from seglab.preprocess import Preprocess
 from seglab.training.adversarial import make_learner
 from seglab.training.distributed import join_team
 from tests.training.team_member import NUM_CLASSES, batch_of, part

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from seglab.config import Preprocess, TrainConfig
+from seglab.config import TrainConfig
 from seglab.data.loader import Batch
 from seglab.device import Device
 from seglab.errors import BusyError, ExitCode, SeglabError, UsageError
 from seglab.models.zoo import build
+from seglab.preprocess import Preprocess
 from seglab.training.distributed import Accord, Team, join_team
 from seglab.training.learner import Learner
 from seglab.training.signals import stop_request

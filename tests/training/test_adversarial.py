@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from seglab.config import Adversarial, Preprocess, TrainConfig
+from seglab.config import Adversarial, TrainConfig
 from seglab.data.loader import Batch
 from seglab.errors import Interrupted
 from seglab.models.bundle import load_weights, read_config
 from seglab.models.pix2pix import Discriminator, soft_mask
 from seglab.models.zoo import build
+from seglab.preprocess import Preprocess
 from seglab.tasks import Task
 from seglab.training.adversarial import AdversarialLearner, discriminator_rate, make_learner
 from seglab.training.distributed import ALONE

@@ -166,8 +166,9 @@ def test_what_torchrun_says_of_itself(monkeypatch):
 )
 def test_parameters_that_no_loss_sees_are_known(model, arguments, losses, expected):
     """DistributedDataParallel would wait for their gradients for ever."""
-    from seglab.config import Preprocess, TrainConfig
+    from seglab.config import TrainConfig
     from seglab.models.zoo import build
+    from seglab.preprocess import Preprocess
     from seglab.training.learner import Learner
 
     config = TrainConfig(model=model, size=32, losses=losses, output_weights=(1.0, 0.0))

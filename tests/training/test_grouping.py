@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from seglab.config import Preprocess, TrainConfig
+from seglab.config import TrainConfig
 from seglab.data.edges import edges_from_labels
 from seglab.data.images import read_labels
 from seglab.data.loader import TrainingSamples, epoch_batches
@@ -19,6 +19,7 @@ from seglab.engines.torch import TorchEngine
 from seglab.errors import DataError
 from seglab.models.bundle import load_network
 from seglab.models.zoo import build
+from seglab.preprocess import Preprocess
 from seglab.tasks import TASKS
 from seglab.training.loop import train
 from seglab.training.losses import Criterion

@@ -405,8 +405,8 @@ def test_a_damaged_state_is_refused_and_nothing_in_it_is_run(dataset, config, cp
 
 
 def test_biases_and_normalisation_are_exempt_from_decay(config):
-    from seglab.config import Preprocess
     from seglab.models.zoo import build
+    from seglab.preprocess import Preprocess
     from seglab.training.learner import Learner
 
     learner = Learner(build("unet-light", 2, width=4), config, Preprocess(size_hw=(32, 32)), torch.device("cpu"))
@@ -419,9 +419,9 @@ def test_biases_and_normalisation_are_exempt_from_decay(config):
 
 
 def test_gradients_are_clipped_and_the_norm_is_logged(dataset, config):
-    from seglab.config import Preprocess
     from seglab.data.loader import TrainingSamples
     from seglab.models.zoo import build
+    from seglab.preprocess import Preprocess
     from seglab.training.learner import Learner
 
     preprocess = Preprocess(size_hw=(32, 32))
@@ -441,10 +441,10 @@ def test_gradients_are_clipped_and_the_norm_is_logged(dataset, config):
 
 
 def test_the_input_is_normalised_as_in_the_engines(dataset, config):
-    from seglab.config import Preprocess
     from seglab.data.loader import TrainingSamples
     from seglab.engines.pixels import Normaliser
     from seglab.models.zoo import build
+    from seglab.preprocess import Preprocess
     from seglab.training.learner import Learner
 
     preprocess = Preprocess(size_hw=(32, 32))

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from seglab.config import Preprocess, TrainConfig
+from seglab.config import TrainConfig
 from seglab.data.loader import Batch, TrainingSamples, epoch_batches
 from seglab.errors import DeviceError, Interrupted, UsageError
+from seglab.preprocess import Preprocess
 from seglab.training.learner import Learner
 from seglab.training.loop import train
 from seglab.training.memory import Inputs, Portions

@@ -8,10 +8,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from seglab.config import Preprocess, TrainConfig
+from seglab.config import TrainConfig
 from seglab.data.loader import TrainingSamples, epoch_batches
 from seglab.errors import DataError, UsageError
 from seglab.models.zoo import build
+from seglab.preprocess import Preprocess
 from seglab.training.learner import Learner
 from seglab.training.loop import train
 from seglab.training.optimizer import Optimizer

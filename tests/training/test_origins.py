@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from seglab.config import Preprocess, TrainConfig
+from seglab.config import TrainConfig
 from seglab.errors import DataError, UsageError
 from seglab.models import catalogue
 from seglab.models.bundle import BundleConfig, load_weights, read_config, save_bundle
@@ -16,6 +16,7 @@ from seglab.models.encoder_decoder import bare_encoder
 from seglab.models.pretrained import FETCHED, terms_of
 from seglab.models.weights import save_tensors
 from seglab.models.zoo import build
+from seglab.preprocess import Preprocess
 from seglab.tasks import TASKS
 from seglab.training.loop import train
 from seglab.training.start import start_network
