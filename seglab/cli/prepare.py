@@ -10,6 +10,7 @@ from seglab.cli.console import escape, note, print_json
 from seglab.cli.interruption import Course, same_command, telling
 from seglab.cli.options import ForceOption, JsonOption, WorkersOption, task_option
 from seglab.cli.tables import print_rows
+from seglab.data.sources import SOURCES
 
 if TYPE_CHECKING:
     from seglab.data.diagnosis import Near
@@ -18,10 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["prepare"]
 
-LAYOUTS = (
-    "helen, pascal-part, cihp-celebmaskhq-6class, cihp, celebamask-hq, lip, imaterialist, coco, human-segmentation "
-    "or folders"
-)
+LAYOUTS = " or ".join(", ".join(SOURCES).rsplit(", ", 1))
 
 
 class Link(StrEnum):

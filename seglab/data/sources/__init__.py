@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
 from seglab.data.problems import Problem
 from seglab.errors import DataError, unknown
 from seglab.tasks import Rgb, Task
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from seglab.data.diagnosis import Near
 
 __all__ = [
@@ -98,7 +98,7 @@ class Outlines(Protocol):
     def place(self) -> str:
         """Where in the label file they stand, such as ``line 7``."""
 
-    def draw(self, size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    def draw(self, size_hw: tuple[int, int]) -> "NDArray[np.uint8]":
         """Return HW class ids and 255 of that size."""
 
 
