@@ -91,6 +91,8 @@ def models() -> str:
 
 def _family(family: Family) -> tuple[str, ...]:
     millions = [row.params / 1e6 for row in family.rows if row.params]
+    if not millions:
+        raise SystemExit(f"`python tests/models/make_figures.py` counts the parameters of {family.pattern} first")
     size = f"{min(millions):.1f} to {max(millions):.1f} million" if len(millions) > 1 else f"{millions[0]:.1f} million"
     what = family.rows[0].description.partition(", on ")[0] if "-ENCODER" in family.pattern else ""
     what = what or "; ".join(row.description for row in family.rows)
