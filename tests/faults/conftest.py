@@ -1,10 +1,10 @@
 """What the tests of faults share: a process that forks commands, and what these work on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.killing import Undisturbed, let_alone
+from tests.faults.killing import Alone, Undisturbed, let_alone
 from tests.faults.nursery import Nursery
 from tests.faults.scenarios import SCENARIOS, Material, environment, make_material
 
@@ -29,9 +29,7 @@ def material(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture(scope="session")
-def alone(
-    nursery: Nursery, material: Material, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Undisturbed]:
+def alone(nursery: Nursery, material: Material, tmp_path_factory: pytest.TempPathFactory) -> Alone:
     """Return a function that tells what a scenario comes to undisturbed; each runs once."""
     known: dict[str, Undisturbed] = {}
 

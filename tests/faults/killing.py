@@ -4,6 +4,7 @@ import random
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,10 @@ class Undisturbed:
 
     digest: Digest
     seconds: float
+
+
+Alone = Callable[[str], Undisturbed]
+"""Returns what the scenario of a name comes to when it is let alone."""
 
 
 def let_alone(scenario: Scenario, material: Material, folder: Path, starter: Starter) -> Undisturbed:

@@ -243,5 +243,12 @@ SCENARIOS: Mapping[str, Scenario] = {
     ),
 }  # fmt: skip
 """By the name of the command, and further ones that such a command can be asked for."""
+
+
+def all_but(*names: str) -> list[str]:
+    """Return the names of the scenarios without some: those that take long, or that a fault does not concern."""
+    return [name for name in SCENARIOS if name not in names]
+
+
 SEVEN = ("fetch", "prepare", "train", "predict", "cutout", "export", "promote")
 """Killed a hundred times by default."""

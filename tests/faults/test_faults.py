@@ -3,16 +3,13 @@
 import json
 import re
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.faults.killing import ALREADY_DONE, Undisturbed, finish, lay_out, stop_and_finish
+from tests.faults.killing import ALREADY_DONE, Alone, finish, lay_out, stop_and_finish
 from tests.faults.nursery import Nursery
-from tests.faults.scenarios import SCENARIOS, SEVEN, Material
-
-Alone = Callable[[str], Undisturbed]
+from tests.faults.scenarios import SCENARIOS, SEVEN, Material, all_but
 
 DIE_BEFORE_RENAMING = """
 import os, re, signal, sys
@@ -39,7 +36,7 @@ def test_what_was_killed_is_finished_by_the_same_command(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("name", [name for name in SCENARIOS if name != "export"])
+@pytest.mark.parametrize("name", all_but("export"))
 def test_what_was_asked_to_end_is_finished_by_the_same_command(
     name: str, number: signal.Signals, nursery: Nursery, material: Material, alone: Alone, tmp_path: Path
 ) -> None:
@@ -71,7 +68,7 @@ def test_nothing_is_left_of_a_file_that_a_kill_kept_from_its_name(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in SCENARIOS if name not in ("export", "train")])
+@pytest.mark.parametrize("name", all_but("export", "train"))
 def test_two_at_once_do_not_spoil_each_others_work(
     name: str, nursery: Nursery, material: Material, alone: Alone, tmp_path: Path
 ) -> None:

@@ -7,19 +7,17 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.faults.killing import Undisturbed, finish, lay_out
+from tests.faults.killing import Alone, finish, lay_out
 from tests.faults.nursery import CLOSED, Ended, Nursery
-from tests.faults.scenarios import SCENARIOS, Material, environment
+from tests.faults.scenarios import SCENARIOS, Material, all_but, environment
 
-Alone = Callable[[str], Undisturbed]
-CHEAP = [name for name in SCENARIOS if name not in ("export", "train")]
 IS_ROOT = os.geteuid() == 0
 
 
@@ -50,7 +48,7 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in SCENARIOS if name not in ("export", "fetch")])
+@pytest.mark.parametrize("name", all_but("export", "fetch"))
 def test_a_disk_that_is_full_or_read_only(
     name: str, nursery: Nursery, material: Material, alone: Alone, disk: Path
 ) -> None:
@@ -98,7 +96,7 @@ def test_a_file_that_may_not_grow(
         finish(name, scenario, material, folder, alone(name), nursery)
 
 
-@pytest.mark.parametrize("name", CHEAP)
+@pytest.mark.parametrize("name", all_but("export", "train"))
 def test_a_folder_of_somebody_elses(name: str, nursery: Nursery, material: Material, tmp_path: Path) -> None:
     scenario, folder = SCENARIOS[name], tmp_path / "theirs"
     lay_out(scenario, material, folder)
@@ -255,30 +253,23 @@ time.time_ns = lambda: int(back() * 1e9)
 """
 
 
-@pytest.mark.parametrize("name", [name for name in SCENARIOS if name != "export"])
-def test_a_clock_that_goes_backwards(
-    name: str, nursery: Nursery, material: Material, alone: Alone, tmp_path: Path
+NO_MATTER = {"a clock that goes backwards": {"script": BACKWARDS}, "closed streams": {"out": CLOSED, "err": CLOSED}}
+
+
+@pytest.mark.parametrize("oddity", NO_MATTER)
+@pytest.mark.parametrize("name", all_but("export"))
+def test_what_does_not_matter(
+    name: str, oddity: str, nursery: Nursery, material: Material, alone: Alone, tmp_path: Path
 ) -> None:
-    """The work is the same, and once done it is done."""
+    """The work is the same, and once done it is done; nothing that is printed gets into a file by a stream's number."""
     scenario, folder = SCENARIOS[name], tmp_path / "work"
     lay_out(scenario, material, folder)
-    ended = nursery.run(material.fill(scenario), folder, script=BACKWARDS)
+    ended = nursery.run(material.fill(scenario), folder, **NO_MATTER[oddity])
     assert ended.code == 0, ended
     assert "Traceback" not in ended.err
-    assert scenario.digest(folder) == alone(name).digest
-    finish(name, scenario, material, folder, alone(name), nursery)
-
-
-@pytest.mark.parametrize("name", [name for name in SCENARIOS if name != "export"])
-def test_closed_streams_spoil_nothing(
-    name: str, nursery: Nursery, material: Material, alone: Alone, tmp_path: Path
-) -> None:
-    """What would be printed must not end up in a file that got the number of a stream."""
-    scenario, folder = SCENARIOS[name], tmp_path / "work"
-    lay_out(scenario, material, folder)
-    assert nursery.run(material.fill(scenario), folder, out=CLOSED, err=CLOSED).code == 0
     scenario.check(folder)
     assert scenario.digest(folder) == alone(name).digest
+    finish(name, scenario, material, folder, alone(name), nursery)
 
 
 @pytest.mark.parametrize("stream", ["out", "err"])

@@ -1,32 +1,23 @@
 """A local site, a cache of its own, no login, and patience measured in hundredths of a second."""
 
-import os
-
 import pytest
 
 from seglab.data.fetching.registry import load_registry
 from seglab.data.fetching.retrying import Policy
-from tests.fetch.site import Site
+from tests.fetch.site import Site, keep_out_the_world
 
 
 @pytest.fixture(autouse=True)
 def alone(tmp_path, monkeypatch):
     """Keep the user's cache, logins and proxies out of the tests."""
-    for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_CONFIG_DIR", "SEGLAB_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "XDG_CONFIG_HOME"):
-        monkeypatch.delenv(name, raising=False)
     (tmp_path / "home").mkdir()
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("SEGLAB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(os, "sync", lambda: None)  # it waits for everything that this machine writes
+    keep_out_the_world(monkeypatch, tmp_path / "home", tmp_path / "cache")
 
 
 @pytest.fixture
 def site():
-    site = Site()
-    yield site
-    site.close()
+    with Site() as site:
+        yield site
 
 
 @pytest.fixture

@@ -2,14 +2,34 @@
 
 import hashlib
 import io
+import os
 import tarfile
 import threading
 import time
 import zipfile
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
 
 Behaviour = Callable[[BaseHTTPRequestHandler, bytes], None]
+
+
+SETTINGS = (
+    "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "XDG_CONFIG_HOME",
+    "SEGLAB_OFFLINE", "KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_CONFIG_DIR",
+)  # fmt: skip
+"""Variables by which the world outside decides what a fetch does."""
+
+
+def keep_out_the_world(monkeypatch: pytest.MonkeyPatch, home: Path, cache: Path) -> None:
+    """Keep the user's cache, logins and proxies out of a test, and do not wait for the disk of this machine."""
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("SEGLAB_CACHE", str(cache))
+    monkeypatch.setattr(os, "sync", lambda: None)
 
 
 class Site:
@@ -58,6 +78,12 @@ class Site:
     def asked(self, path: str) -> list[dict[str, str]]:
         """The headers of the requests for a path, in order."""
         return [headers for asked, headers in self.requests if asked.split("?")[0] == path]
+
+    def __enter__(self) -> "Site":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         self.released.set()

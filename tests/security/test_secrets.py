@@ -7,7 +7,7 @@ import pytest
 from seglab.data.fetching.addresses import without_secrets
 from seglab.data.fetching.registry import load_registry
 from seglab.errors import SeglabError
-from tests.fetch.site import Site, make_zip, status, truncate
+from tests.fetch.site import Site, keep_out_the_world, make_zip, status, truncate
 from tests.security.conftest import World
 
 SECRET = "s3cr3t-value"
@@ -34,18 +34,13 @@ def test_what_is_hidden(url, shown):
 
 @pytest.fixture
 def site():
-    site = Site()
-    yield site
-    site.close()
+    with Site() as site:
+        yield site
 
 
 @pytest.fixture
 def world_of_fetch(tmp_path, monkeypatch):
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "SEGLAB_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("SEGLAB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("os.sync", lambda: None)
+    keep_out_the_world(monkeypatch, tmp_path, tmp_path / "cache")
     return World(tmp_path)
 
 
