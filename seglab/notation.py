@@ -32,15 +32,20 @@ MAX_DEPTH: Final = 100
 """Tables and lists that may lie in each other. What seglab writes has five or so."""
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, *, finite: bool = False) -> Any:
     """Return the value of a JSON text.
+
+    Args:
+        text: Somebody's.
+        finite: Refuse NaN and infinity, which JSON has not but Python's writer writes; for what is written on again.
 
     Raises:
         ValueError: If it is none, its tables and lists lie deeper than :data:`MAX_DEPTH`, a number has thousands of
             digits, or a table has a name twice.
     """
+    numbers: dict[str, Any] = {"parse_constant": _finite, "parse_float": _finite} if finite else {}
     try:
-        value = json.loads(text, object_pairs_hook=_table)
+        value = json.loads(text, object_pairs_hook=_table, **numbers)
     except RecursionError:
         raise _too_deep() from None
     brackets = text.count("[") + text.count("{") if isinstance(text, str) else text.count(b"[") + text.count(b"{")
@@ -98,6 +103,13 @@ def null_if_nan(score: float) -> float | None:
 def path_text(path: Path | str) -> str:
     """Return a path as text that any encoding of JSON can hold: bytes that are no UTF-8 become escapes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"`{text[:20]}` is no number that JSON has")
+    return number
 
 
 def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

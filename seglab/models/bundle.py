@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from seglab.device import Device
-from seglab.errors import DataError, UsageError
+from seglab.errors import DataError, UsageError, first_line
 from seglab.files import sweep, sync_dir, write_json
 from seglab.models.headers import graph_metadata, read_graph, read_safetensors_metadata
 from seglab.notation import parse_json, read_given
@@ -227,9 +227,9 @@ def _json(path: Path, metadata: Mapping[str, str], key: str) -> Any:
     if key not in metadata:
         raise DataError(f"`{path}` was not made by seglab: it does not say what it segments", HOW_TO_MAKE_ONE)
     try:
-        return parse_json(metadata[key])
+        return parse_json(metadata[key], finite=True)
     except ValueError as error:
-        raise DataError(f"`{path}` is damaged: its configuration is not JSON") from error
+        raise DataError(f"`{path}` is damaged: its configuration is not JSON: {first_line(error)}") from error
 
 
 def save_bundle(dir: Path, config: BundleConfig, state_dict: "Mapping[str, Tensor]") -> BundleConfig:

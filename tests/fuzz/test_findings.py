@@ -21,7 +21,7 @@ from seglab.evaluation.merging import merge_files
 from seglab.inference.gathering import SPOOL_NAME, Gathering
 from seglab.inference.ledger import Ledger, foreign
 from seglab.inference.plan import Job
-from seglab.models.bundle import read_config
+from seglab.models.bundle import METADATA_KEY, read_config
 from seglab.models.checkpoint import open_checkpoint
 from seglab.models.headers import safetensors_tensors
 from seglab.notation import MAX_DEPTH, parse_json, parse_toml
@@ -40,6 +40,16 @@ DEEP = {
     "not quite": "[" * (MAX_DEPTH + 2) + "]" * (MAX_DEPTH + 2),
     "in a list": json.dumps([1, [2] * 200, json.loads("[" * 150 + "]" * 150)]),
 }
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+@pytest.mark.parametrize("place", ["metrics", "training", "data", "model_args"])
+def test_a_model_with_numbers_that_json_has_not_is_a_damaged_one(tmp_path, number, place):
+    """Its description could not be printed, nor the model be put in the place of another."""
+    text = json.dumps(seeds.configuration() | {place: {"miou": "?"}}).replace('"?"', number)
+    (tmp_path / "model.safetensors").write_bytes(seeds.with_metadata({"format": "pt", METADATA_KEY: text}))
+    with pytest.raises(DataError, match=f"`{number}` is no number that JSON has"):
+        read_config(tmp_path)
 
 
 @pytest.mark.parametrize("text", DEEP.values(), ids=DEEP)
