@@ -26,6 +26,7 @@ ENGINES: Final = ("auto", "onnxruntime", "torch", "openvino")
 PRECISIONS: Final = ("auto", "fp32", "bf16", "fp16")
 """What ``--precision`` takes. ``auto`` is fp32 on every device, so that a label does not depend on where it was
 computed."""
+_ROUGH: Final = "`--precision bf16`"
 
 
 class Engine(Protocol):
@@ -80,7 +81,10 @@ class EngineChoice:
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
         if self.name in ("onnxruntime", "openvino") and self.torch_only:
-            raise UsageError(f"engine `{self.name}` cannot do {self.torch_only}", "`--engine torch` can")
+            able = (
+                "`--engine openvino` and `--engine torch` can" if self.torch_only == _ROUGH else "`--engine torch` can"
+            )
+            raise UsageError(f"engine `{self.name}` cannot do {self.torch_only}", able)
 
     @property
     def may_use_torch(self) -> bool:
@@ -125,7 +129,10 @@ def open_engine(path: Path, device: Device, engine: str | EngineChoice = "auto")
         return _open_graph(path, device, choice, "asked for")
     if _is_graph_alone(path):
         if choice.torch_only:
-            raise UsageError(f"`{path}` is a graph, which cannot do {choice.torch_only}", "name a bundle with weights")
+            hint = "`--engine openvino` can, or name" if choice.torch_only == _ROUGH else "name"
+            raise UsageError(
+                f"`{path}` is a graph, which cannot do {choice.torch_only}", f"{hint} a bundle with weights"
+            )
         return _open_graph(path, device, choice, "the model is a graph")
     if choice.torch_only or device.kind != "cpu":
         why = f"for {choice.torch_only}" if choice.torch_only else f"runs on {device.name}"

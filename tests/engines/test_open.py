@@ -1,6 +1,5 @@
 """Which engine a model is opened with, and what is said about it."""
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -16,11 +15,6 @@ from seglab.models.export import photo_like
 
 CPU = Device("cpu", None, "test")
 CUDA = Device("cuda", 0, "test", asked_for=True)
-
-
-@pytest.fixture
-def bundle_dir(small: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(small, tmp_path / "run"))
 
 
 def test_a_graph_is_taken_on_the_cpu(bundle_dir: Path) -> None:
@@ -109,8 +103,9 @@ def test_what_a_graph_cannot_do_is_refused(bundle_dir: Path, name: str) -> None:
     rough = [{"precision": "bf16"}] if name == "onnxruntime" else []
     for choice in (*rough, {"precision": "fp16"}, {"compile": True}):
         option = "--compile" if "compile" in choice else f"--precision {choice['precision']}"
-        with pytest.raises(UsageError, match=f"engine `{name}` cannot do `{option}`"):
+        with pytest.raises(UsageError, match=f"engine `{name}` cannot do `{option}`") as caught:
             EngineChoice(name, **choice)
+        assert ("openvino" in caught.value.hint) == (choice in rough)
         (bundle_dir / "model.safetensors").unlink(missing_ok=True)
         with pytest.raises(UsageError, match=f"is a graph, which cannot do `{option}`"):
             open_engine(bundle_dir, CPU, EngineChoice(**choice))
