@@ -14,12 +14,10 @@ from seglab.data.appearance import degrade, recolour
 from seglab.data.augment import Augmentation
 from seglab.data.geometry import fit_image, fit_labels
 from seglab.data.view import mirror_labels
-from seglab.preprocess import Preprocess
 from seglab.strengths import PRESETS, PROBABILITIES, Strengths
 from seglab.tasks import IGNORE, TASKS
+from tests.data.blocks import GRID, PADDED, scene
 
-GRID = Preprocess(size_hw=(64, 48))
-PADDED = Preprocess(size_hw=(64, 48), fit="pad")
 MIRRORED = [task for task in TASKS.values() if task.mirror]
 NAMES = [field.name for field in fields(Strengths)]
 GEOMETRY = {"hflip", "scale", "aspect", "rotate", "shift", "elastic"}
@@ -30,15 +28,6 @@ def only(name, value=None):
     """A part alone, as strong as it may be unless told otherwise."""
     strongest = 1.0 if name in PROBABILITIES else 3.0
     return replace(PRESETS["none"], **{name: strongest if value is None else value})
-
-
-def scene(height=120, width=70, num_classes=11, seed=0):
-    """A photo whose red channel is 20 times its labels, in blocks, with some ignored pixels."""
-    rng = np.random.default_rng(seed)
-    labels = np.kron(rng.integers(0, num_classes, (height // 10, width // 10), np.uint8), np.ones((10, 10), np.uint8))
-    image = np.stack([labels * 20, rng.integers(0, 256, labels.shape), np.full(labels.shape, 90)], -1).astype(np.uint8)
-    labels[:5, :7] = IGNORE
-    return image, labels
 
 
 def augment(strengths, image, labels, *, number=0, preprocess=GRID, seed=0, people=None, mirror=None, photos=None):

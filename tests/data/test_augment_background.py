@@ -9,12 +9,10 @@ import pytest
 from seglab.data.augment import Augmentation
 from seglab.data.backdrop import change_background, choose_backdrop, draw_backdrop
 from seglab.data.view import View
-from seglab.preprocess import Preprocess
 from seglab.strengths import PRESETS
 from seglab.tasks import IGNORE
+from tests.data.blocks import GRID, PADDED
 
-GRID = Preprocess(size_hw=(64, 48))
-PADDED = Preprocess(size_hw=(64, 48), fit="pad")
 ALWAYS = replace(PRESETS["none"], background=1.0)
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seglab.cli import main
 from seglab.data.census import take_census
 from seglab.data.images import read_labels, read_photo, resize_image, write_labels
 from seglab.data.inspect import Inspection, inspect
@@ -17,6 +16,7 @@ from seglab.data.sheet import write_sheet
 from seglab.data.writer import DatasetWriter
 from seglab.errors import UsageError
 from seglab.tasks import TASKS, Task
+from tests.data.commands import run
 
 FACE = TASKS["face"]
 SIZE_HW = (64, 56)
@@ -311,12 +311,6 @@ class TestSheet:
     def test_other_suffixes_are_refused(self, sound, tmp_path):
         with pytest.raises(UsageError):
             write_sheet(inspect(sound), tmp_path / "sheet.gif")
-
-
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as end:
-        main([str(argument) for argument in arguments])
-    return int(end.value.code or 0)
 
 
 class TestCommand:

@@ -1,7 +1,6 @@
 """The writers of original layouts: what each tree looks like, and that only arguments decide what is in it."""
 
 import csv
-import hashlib
 import json
 import re
 from pathlib import Path
@@ -9,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seglab.cli import main
 from seglab.data.garments import CATEGORIES, garment_class
 from seglab.data.images import read_labels, read_mode, read_photo, read_size
 from seglab.data.layouts import LAYOUTS, layout_of, synth_original
@@ -19,15 +17,11 @@ from seglab.data.scene import draw_scene, labels_for
 from seglab.data.sources import SOURCES, cihp, recognise
 from seglab.errors import DataError, UsageError
 from seglab.tasks import TASKS, Task
+from tests.data.commands import contents, run
 
 NUM = 6
 SIZE_HW = (64, 48)
 EACH_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
-
-
-def contents(dir: Path) -> dict[str, str]:
-    paths = [path for path in sorted(dir.rglob("*")) if path.is_file()]
-    return {path.relative_to(dir).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 def make(name: str, dir: Path, **options: object) -> Path:
@@ -38,12 +32,6 @@ def make(name: str, dir: Path, **options: object) -> Path:
 def truth(name: str, index: int) -> np.ndarray:
     task = TASKS[name]
     return labels_for(draw_scene(0, index, task.synth.view, SIZE_HW), task)
-
-
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as end:
-        main([str(argument) for argument in arguments])
-    return int(end.value.code or 0)
 
 
 @EACH_TASK

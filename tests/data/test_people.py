@@ -17,15 +17,11 @@ from seglab.data.synth import synth
 from seglab.data.writer import DatasetWriter
 from seglab.errors import DataError
 from seglab.tasks import TASKS
+from tests.data.commands import contents
 
 PARSING = TASKS["parsing"]
 IDS = np.kron(np.array([[0, 2, 5], [0, 13, 9]], np.uint8), np.ones((8, 8), np.uint8))
 PEOPLE = np.kron(np.array([[0, 1, 2], [0, 1, 2]], np.uint8), np.ones((8, 8), np.uint8))
-
-
-def contents(dir: Path) -> dict[str, str]:
-    paths = [path for path in sorted(dir.rglob("*")) if path.is_file()]
-    return {path.relative_to(dir).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 def build(dir: Path, *, resume: bool = False, splits: dict[str, str] | None = None) -> Dataset:

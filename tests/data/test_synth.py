@@ -1,20 +1,18 @@
 """Synthetic datasets: the prepared layout, byte for byte the same, for built-in tasks and a user's own."""
 
-import hashlib
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from seglab.cli import main
 from seglab.data.images import read_labels, read_photo
 from seglab.data.manifest import open_dataset
 from seglab.data.scene import draw_scene, labels_for
 from seglab.data.synth import synth
 from seglab.errors import DataError, UsageError
 from seglab.tasks import TASKS, Task, load_task
+from tests.data.commands import contents, run
 
 OWN_TASK = """
 name = "wear"
@@ -25,17 +23,6 @@ view = "figure"
 legs = ["upper_leg", "lower_leg"]
 shoes = ["shoe"]
 """
-
-
-def contents(dir: Path) -> dict[str, str]:
-    paths = [path for path in sorted(dir.rglob("*")) if path.is_file()]
-    return {path.relative_to(dir).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
-
-
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as end:
-        main([str(argument) for argument in arguments])
-    return int(end.value.code or 0)
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))

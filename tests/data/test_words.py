@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 
 import seglab
-from seglab.cli import main
 from seglab.data.layouts import synth_original
 from seglab.data.manifest import open_dataset
 from seglab.data.synth import synth
 from seglab.tasks import TASKS
+from tests.data.commands import run
 
 FILES = (
     *(f"cli/{name}" for name in ("prepare", "synth", "inspect", "interruption", "tables")),
@@ -33,12 +33,6 @@ FILES = (
     ),
     *(f"data/sources/{path.stem}" for path in (Path(seglab.__file__).parent / "data/sources").glob("*.py")),
 )  # fmt: skip
-
-
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as caught:
-        main([str(argument) for argument in arguments])
-    return int(caught.value.code or 0)
 
 
 def put(raw: Path, num: int) -> Path:
