@@ -1,5 +1,6 @@
 """Bundles of random but lively networks, exported once a session."""
 
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -9,6 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from seglab.cli import run
+from seglab.cli.console import bounded
 from seglab.models.bundle import BundleConfig, save_bundle
 from seglab.models.export import Export, export_graph, photo_like
 from seglab.models.zoo import build
@@ -118,3 +121,14 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_bundle(bundle_dir, config, lively("unet-light", FACE.num_classes, width=2).state_dict())
     export_graph(bundle_dir)
     return bundle_dir
+
+
+@pytest.fixture
+def bundle_dir(small: Path, tmp_path: Path) -> Path:
+    """A copy of the small bundle, to be changed."""
+    return Path(shutil.copytree(small, tmp_path / "run"))
+
+
+def export(*arguments: object) -> int:
+    """Run ``seglab export`` in this process and return its exit code."""
+    return bounded(lambda: run(["export", *map(str, arguments)]))

@@ -10,20 +10,15 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from seglab.cli import run
-from seglab.cli.console import bounded
 from seglab.device import Device
 from seglab.engines import open_engine
 from seglab.files import lock
 from seglab.models.bundle import load_network, read_config
 from seglab.models.compact import store_half
 from seglab.models.export import photo_like
+from tests.engines.conftest import export
 
 CPU = Device("cpu", None, "test")
-
-
-def export(*arguments: object) -> int:
-    return bounded(lambda: run(["export", *map(str, arguments)]))
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 import warnings
 from pathlib import Path
 
@@ -32,11 +31,6 @@ class Weird(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         return (self._forward(self.convolution(image)), image)  # type: ignore[operator]
-
-
-@pytest.fixture
-def bundle_dir(small: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(small, tmp_path / "run"))
 
 
 def use(monkeypatch: pytest.MonkeyPatch, forward: object) -> None:

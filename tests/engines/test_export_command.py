@@ -1,30 +1,19 @@
 """`seglab export`: where graphs go, what is said, and what is refused before any work is done."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import seglab.models.catalogue as catalogue
-from seglab.cli import run
-from seglab.cli.console import bounded
 from seglab.cli.export import _share
 from seglab.device import Device
 from seglab.engines import open_engine
 from seglab.models.export import photo_like
+from tests.engines.conftest import export
 
 CPU = Device("cpu", None, "test")
-
-
-@pytest.fixture
-def bundle_dir(small: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(small, tmp_path / "run"))
-
-
-def export(*arguments: object) -> int:
-    return bounded(lambda: run(["export", *map(str, arguments)]))
 
 
 def test_a_graph_beside_the_bundles_own(bundle_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,16 +13,7 @@ from seglab.errors import UsageError
 from seglab.inference.backgrounds import Colour
 from seglab.inference.look import Look, parse_look
 from seglab.tasks import Task
-
-
-def read(path: str | Path) -> np.ndarray:
-    with Image.open(path) as stored:
-        return np.array(stored)
-
-
-def kind(path: str | Path) -> tuple[str, str | None, tuple[int, int]]:
-    with Image.open(path) as stored:
-        return stored.mode, stored.format, stored.size
+from tests.inference.files import kind, read
 
 
 @pytest.fixture

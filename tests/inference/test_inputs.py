@@ -6,19 +6,13 @@ import pytest
 
 from seglab.errors import DataError, UsageError
 from seglab.inference.inputs import LEDGER_NAME, Failure, Source, find_sources, only_files
+from tests.inference.files import touch
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def touch(*names: str) -> None:
-    for name in names:
-        path = Path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x")
 
 
 def places(*arguments: str | Path, exclude_dir: Path | None = None) -> list[str]:

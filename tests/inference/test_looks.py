@@ -17,16 +17,7 @@ from seglab.inference.backgrounds import Colour
 from seglab.inference.composing import render
 from seglab.inference.framing import Framing
 from seglab.inference.look import Look, parse_look
-
-
-def read(path: str | Path | io.BytesIO) -> np.ndarray:
-    with Image.open(path) as stored:
-        return np.array(stored)
-
-
-def kind(path: str | Path | io.BytesIO) -> tuple[str, str | None, tuple[int, int]]:
-    with Image.open(path) as stored:
-        return stored.mode, stored.format, stored.size
+from tests.inference.files import kind, read
 
 
 @pytest.fixture

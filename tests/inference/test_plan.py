@@ -8,6 +8,7 @@ from seglab.errors import DataError, UsageError
 from seglab.inference.inputs import Failure
 from seglab.inference.ledger import Ledger
 from seglab.inference.plan import Job, Layout, Plan, make_plan
+from tests.inference.files import touch
 
 MASKS = Layout("predict", {"palette": (".png",)}, Path("masks"))
 BOTH = Layout("predict", {"palette": (".png",), "overlay": (".jpg", ".png")}, Path("masks"))
@@ -18,13 +19,6 @@ CUTOUTS = Layout("cutout", {"cutout": (".png", ".webp")}, Path("cutouts"), besid
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def touch(*names: str) -> None:
-    for name in names:
-        path = Path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x")
 
 
 def outputs(plan: Plan) -> list[str]:
