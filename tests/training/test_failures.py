@@ -21,7 +21,6 @@ from seglab.training.loop import train
 from seglab.training.losses import check_losses
 from seglab.training.rundir import RunDir
 from tests.training.test_loop import Watcher, assert_same, final_state, lines, send, without_times
-from tests.training.test_train_command import seglab_train
 
 
 @contextlib.contextmanager
@@ -222,7 +221,7 @@ def test_a_state_of_something_else_is_refused_and_stays(interrupted_run, dataset
 
 
 @pytest.mark.slow
-def test_json_says_how_a_run_ended(make_dataset, tmp_path):
+def test_json_says_how_a_run_ended(make_dataset, tmp_path, seglab_train):
     dataset = make_dataset()
     task_path = tmp_path / "shapes.toml"
     task_path.write_text(

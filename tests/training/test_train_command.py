@@ -11,7 +11,6 @@ import time
 import pytest
 import torch
 
-from seglab.cli import main
 from seglab.cli.train import _seconds
 from seglab.config import TrainConfig
 from seglab.data.manifest import open_dataset
@@ -31,19 +30,6 @@ def command(*arguments):
 
 def in_its_own_process(*arguments):
     return subprocess.run(command(*arguments), capture_output=True, text=True, check=False)
-
-
-@pytest.fixture
-def seglab_train(capsys):
-    """Run the command line in this process, in which torch is there already."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main(["train", *map(str, arguments)])
-        return subprocess.CompletedProcess(arguments, int(end.value.code or 0), *capsys.readouterr())
-
-    return run
 
 
 def start(*arguments):
