@@ -5,13 +5,13 @@
 #
 # PREPARED holds what `seglab prepare` made, each with --val 0.1 --test 0.1:
 #   person/          Human-Segmentation        clothes/  Clothing Co-Parsing, 4 classes
-#   clothes_person/  the same photos, persons  body/     Pascal-part, 7 classes
-#   face/, parsing/  for those two tasks, which are measured but not shipped
+#   clothes_person/  the same photos, persons  garments/ the same photos, 17 kinds (--task weights/garments.toml)
+#   body/            Pascal-part, 7 classes    face/, parsing/  for those two, which are measured but not shipped
 # The network of every task starts from the one of `person`, which is trained in any case, from all three together.
 # OUT gets the runs, OUT/TASK-scores.json the scores of the test split at the photos' own size, and OUT/weights/TASK the
 # bundles to ship, each with its card.
 # A run that is there is continued, so the same command goes on after an interruption.
-# On two CPU cores person takes about five hours, clothes 50 minutes, body 25.
+# On two CPU cores person takes about five hours, clothes 65 minutes, body 25.
 set -euo pipefail
 prepared=${1:?usage: make_weights.sh PREPARED OUT [TASK...] [-- OPTIONS]}
 out=${2:?usage: make_weights.sh PREPARED OUT [TASK...] [-- OPTIONS]}
@@ -46,9 +46,10 @@ for task in "${tasks[@]}"; do
       run=person-3 data=$out/people
       ;;
     clothes)
-      stage clothes-1 clothes "$data" clothes-1 --init "$out/person-2"
-      stage clothes-2 clothes "$data" clothes-2 --init "$out/clothes-1"
-      run=clothes-2
+      stage garments-1 "$recipes/garments.toml" "$prepared/garments" garments-1 --init "$out/person-2"
+      stage garments-2 "$recipes/garments.toml" "$prepared/garments" garments-2 --init "$out/garments-1"
+      stage clothes-1 clothes "$data" clothes-1 --init "$out/garments-2"
+      run=clothes-1
       ;;
     *)
       stage "$task-1" "$task" "$data" "$task-1" --init "$out/person-2"

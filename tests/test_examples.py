@@ -211,20 +211,27 @@ def test_scripts_are_sound(name):
 def test_weights_are_remade_from_prepared_data(call, tmp_path):
     """On drawn photos, a step a stage: what it would ship can be used, says its terms, and carries its scores.
 
-    Three trainings, an export and an evaluation take most of a minute.
+    Six trainings, two exports and two evaluations take a minute or two.
     """
-    for name, task in (("person", "person"), ("clothes_person", "person"), ("body", "body")):
-        run(["synth", str(tmp_path / "prepared" / name), "--task", task, "--num", "9", "--size", "64"])
+    kinds = str(EXAMPLES_DIR / "weights" / "garments.toml")
+    tasks = {"person": "person", "clothes_person": "person", "body": "body", "clothes": "clothes", "garments": kinds}
+    for name, task in tasks.items():
+        run(["synth", str(tmp_path / "prepared" / name), "--task", task, "--num", "20", "--size", "64"])
     options = ("--", "--steps", "1", "--size", "64", "--batch-size", "2", "--set", "precision=fp32")
-    done = call("make_weights.sh", "prepared", "out", "body", *options)
+    done = call("make_weights.sh", "prepared", "out", "body", "clothes", *options)
     assert done.returncode == 0, done.stderr
-    shipped = tmp_path / "out" / "weights" / "body"
+    for task in ("body", "clothes"):
+        check_shipped(tmp_path / "out", task)
+
+
+def check_shipped(out, task):
+    shipped = out / "weights" / task
     names = ["README.md", "config.json", "model.onnx", "model.safetensors"]
     assert sorted(path.name for path in shipped.iterdir()) == names
     values = json.loads((shipped / "config.json").read_text())
-    assert values["task"]["name"] == "body"
+    assert values["task"]["name"] == task
     assert values["data"]["commercial"] == "unclear"
     assert sum((shipped / name).stat().st_size for name in names) < 20e6 / 3
-    assert str(tmp_path) not in (shipped / "config.json").read_text()
-    scores = json.loads((tmp_path / "out" / "body-scores.json").read_text())
+    assert str(out) not in (shipped / "config.json").read_text()
+    scores = json.loads((out / f"{task}-scores.json").read_text())
     assert f"| miou | {scores['miou']:.3f} (" in (shipped / "README.md").read_text()
