@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -44,8 +45,10 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
         sync: Wait for the disk; not needed where :func:`sync_file` is called before anyone relies on the file.
 
     Raises:
-        DataError: If the folder cannot be written to, or the disk is full.
+        DataError: If there is a device or a pipe, which would be gone; the folder cannot be written to, or the disk is
+            full.
     """
+    _refuse_devices(path)
     temporary_path = path.with_name(f".{_stem(path)}.{os.getpid()}.{time.monotonic_ns() & 0xFFFFFF:x}.part")
     try:
         yield temporary_path
@@ -58,6 +61,19 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
     except BaseException:
         _remove(temporary_path)
         raise
+
+
+def _refuse_devices(path: Path) -> None:
+    """Refuse to put a file in the place of what is none: root could lose ``/dev/null`` and ``/dev/stdout``."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # nothing is there, or a link to nothing
+        return
+    of_system = path.is_symlink() and path.absolute().parts[1:2] in (("dev",), ("proc",))
+    if of_system or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise DataError(
+            f"cannot write `{path}`: it is a device or a pipe, and a file would take its place", "name a file"
+        )
 
 
 def sha256_of(path: Path) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from seglab.errors import BusyError, DataError
-from seglab.files import append_line, lock, replacing, sweep, sweep_dir, write_bytes, write_json
+from seglab.files import append_line, lock, replacing, sweep, sweep_dir, write_bytes, write_json, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -163,3 +163,26 @@ def test_a_name_that_is_no_text_can_be_written_and_read_back(tmp_path: Path) -> 
     name = os.fsdecode(b"caf\xe9 \xe6\x97\xa5.jpg")
     write_json(tmp_path / "a.json", {"name": name})
     assert json.loads((tmp_path / "a.json").read_bytes()) == {"name": name}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_devices_and_pipes_are_not_replaced(tmp_path: Path) -> None:
+    """The descriptors of a process are links, to files too; root may replace them."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    places = [tmp_path / "pipe", tmp_path / "link", Path(os.devnull), Path("/dev/stdout")]
+    for path in [place for place in places if place.exists()]:
+        before = path.lstat()
+        with pytest.raises(DataError, match="it is a device or a pipe, and a file would take its place"):
+            write_text(path, "text")
+        assert os.path.samestat(path.lstat(), before)
+
+
+def test_a_link_is_replaced_and_what_it_led_to_is_not(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("other")
+    for name in ("other", "nothing"):
+        (tmp_path / "link").unlink(missing_ok=True)
+        (tmp_path / "link").symlink_to(name)
+        write_text(tmp_path / "link", "text")
+        assert (tmp_path / "link").read_text() == "text"
+    assert (tmp_path / "other").read_text() == "other"
