@@ -75,10 +75,12 @@ class RunDir:
         """Return the resume state; None if the run has not saved one. Nothing in it is executed.
 
         Raises:
-            DataError: If the file is damaged, or a newer seglab wrote it.
+            DataError: If the file is damaged, or a newer seglab wrote it; or it is gone, and a run from the beginning
+                would replace the weights.
         """
         path = self.path / LAST
         if not path.exists():
+            self._refuse_loss()
             return None
         try:
             with path.open("rb") as handle:
@@ -103,6 +105,18 @@ class RunDir:
         if not all(isinstance(state.get(part), dict) for part in ("learner", "course")):
             raise self.damaged("parts of it are missing")
         return state
+
+    def _refuse_loss(self) -> None:
+        """Refuse to begin again what was further than the end of its first epoch, where the state is saved first."""
+        try:
+            num_epochs = (self.path / METRICS).read_bytes().count(b"\n")
+        except OSError:
+            return
+        if num_epochs > 1 and (self.path / WEIGHTS_NAME).exists():
+            raise DataError(
+                f"run `{self.path}` cannot be continued: its `{LAST}` is gone, and its weights would be lost",
+                f"`seglab train --init {shlex.quote(str(self.path))} --out NEW ...` starts a new run with its weights",
+            )
 
     def damaged(self, why: str) -> DataError:
         """Return the error for a resume state that cannot be used, with what can still be saved."""

@@ -16,6 +16,7 @@ from seglab.errors import DataError, Interrupted, SeglabError, UsageError
 from seglab.models.bundle import load_weights
 from seglab.models.pgn import PGN
 from seglab.models.weights import save_tensors
+from seglab.training.course import Course
 from seglab.training.learner import Learner, NonFiniteError
 from seglab.training.loop import train
 from seglab.training.losses import check_losses
@@ -105,8 +106,9 @@ def test_a_label_that_is_no_class_is_named(dataset, config, cpu, tmp_path):
 
 
 @pytest.mark.parametrize("victim", ["last.pt", "model.safetensors", "samples", "curves.png"])
-def test_where_the_disk_is_full_what_was_saved_survives(dataset, config, cpu, tmp_path, victim):
+def test_where_the_disk_is_full_what_was_saved_survives(dataset, config, cpu, tmp_path, monkeypatch, victim):
     """Nothing is written half, the error says what is kept, and the run goes on to the same end."""
+    monkeypatch.setattr(Course, "is_better", lambda self, score: True)  # so that weights are written at every epoch
     config = dataclasses.replace(config, epochs=3, model_args={"width": 16} if victim == "last.pt" else {"width": 4})
     train(config, dataset, tmp_path / "whole", cpu, graph=False)
     run_dir = tmp_path / "broken"

@@ -207,6 +207,17 @@ def test_two_runs_with_one_seed_are_equal_and_with_two_are_not(dataset, config, 
         assert_same(load_weights(tmp_path / "a"), load_weights(tmp_path / "c"))
 
 
+def test_a_run_whose_state_is_gone_keeps_its_weights(dataset, config, cpu, tmp_path):
+    """The state is much larger than the weights, and somebody may remove it to save space."""
+    run_dir = tmp_path / "run"
+    train(config, dataset, run_dir, cpu, graph=False)
+    before = (run_dir / "model.safetensors").read_bytes()
+    (run_dir / "last.pt").unlink()
+    with pytest.raises(DataError, match=r"its `last\.pt` is gone, and its weights would be lost"):
+        train(config, dataset, run_dir, cpu, graph=False, resume=True)
+    assert (run_dir / "model.safetensors").read_bytes() == before
+
+
 def test_resume_starts_what_is_not_there_and_leaves_what_is_finished(dataset, config, cpu, tmp_path):
     first = train(config, dataset, tmp_path / "run", cpu, graph=False, resume=True)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir() if path.name != ".lock"}
