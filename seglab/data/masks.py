@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from seglab.data.problems import FOREIGN_IDS
 from seglab.data.sources import BadLabels
 from seglab.errors import DataError
-from seglab.notation import parse_json, parse_toml
+from seglab.notation import parse_json, parse_toml, read_given
 from seglab.tasks import IGNORE, Rgb, Task
 
 __all__ = ["BINARY", "IDS", "Convention", "decide_convention", "load_colours", "read_mask"]
@@ -112,9 +112,11 @@ def load_colours(path: Path, task: Task) -> dict[Rgb, int]:
         DataError: If the file cannot be read, or names no class of the task, or gives a colour two meanings.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_given(path).decode("utf-8-sig")
         table = parse_json(text) if path.suffix.lower() == ".json" else parse_toml(text)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise DataError(f"cannot read colour table `{path}`: {error.strerror}") from error
+    except ValueError as error:
         raise DataError(f"cannot read colour table `{path}`: {error}") from error
     table = table.get("colours", table) if isinstance(table, dict) else table
     if not isinstance(table, dict) or not table:

@@ -1,0 +1,56 @@
+"""Pipes that nobody writes to, in the place of files: every command says so, and none waits for ever."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.bad_inputs.conftest import Seglab
+from tests.bad_inputs.pictures import encoded, person, written
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+
+PATIENCE_S = 30.0
+
+
+@pytest.fixture
+def pipe() -> Iterator[Callable[[str], Path]]:
+    """Put a pipe somewhere; who waits for it is let go after a while, and the test fails."""
+    made: list[Path] = []
+    over = threading.Event()
+    hung: list[Path] = []
+
+    def let_go() -> None:
+        if over.wait(PATIENCE_S):
+            return
+        hung.extend(made)
+        while not over.wait(0.1):
+            for path in made:
+                for way in (os.O_RDONLY, os.O_WRONLY):  # frees those who want to write, and those who want to read
+                    with contextlib.suppress(OSError):
+                        os.close(os.open(path, way | os.O_NONBLOCK))
+
+    def make(name: str) -> Path:
+        path = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(path)
+        made.append(path.absolute())
+        return path
+
+    watch = threading.Thread(target=let_go, daemon=True)
+    watch.start()
+    yield make
+    over.set()
+    watch.join()
+    assert not hung, "somebody waited for a pipe"
+
+
+def test_a_colour_table(seglab: Seglab, pipe: Callable[[str], Path]) -> None:
+    written("raw/images/a.png", encoded(person()))
+    written("raw/masks/a.png", encoded(person()))
+    pipe("colours.toml")
+    ran = seglab("prepare", "raw", "out", "--task", "person", "--colours", "colours.toml")
+    assert (ran.code, ran.error) == (3, "cannot read colour table `colours.toml`: nobody writes to this pipe")
