@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from seglab.device import Device
 from seglab.errors import DataError, UsageError, first_line
 from seglab.files import sweep, sync_dir, write_json
-from seglab.models.headers import graph_metadata, read_graph, read_safetensors_metadata
+from seglab.models.headers import graph_metadata, read_graph, read_safetensors_metadata, refuse_pipe
 from seglab.notation import parse_json, read_given
 from seglab.preprocess import Preprocess
 from seglab.tasks import Task
@@ -317,6 +317,8 @@ def find_model(name_or_path: str) -> Path:
 
     path = Path(name_or_path)
     if name_or_path and path.is_dir():
+        for name in (WEIGHTS_NAME, GRAPH_NAME):
+            refuse_pipe(path / name)
         if not any((path / name).is_file() for name in (WEIGHTS_NAME, GRAPH_NAME)):
             raise DataError(f"folder `{path}` holds no model", hint_at(bundles_in(path)))
         return path
@@ -327,6 +329,8 @@ def find_model(name_or_path: str) -> Path:
                 HOW_TO_MAKE_ONE,
             )
         return path.parent if path.name == WEIGHTS_NAME else path
+    if name_or_path:
+        refuse_pipe(path)
     named = named_model(name_or_path)
     if named is not None:
         return named

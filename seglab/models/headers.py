@@ -6,6 +6,7 @@ which seglab keeps a bundle's whole configuration. Reading it here takes a milli
 Formats: https://huggingface.co/docs/safetensors and https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
 
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -23,6 +24,7 @@ __all__ = [
     "read_graph",
     "read_safetensors",
     "read_safetensors_metadata",
+    "refuse_pipe",
     "safetensors_tensors",
 ]
 
@@ -84,6 +86,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, TensorEntry], dict[str, str]
     Raises:
         DataError: See :func:`read_safetensors_metadata`.
     """
+    refuse_pipe(path)
     try:
         with path.open("rb") as handle:
             size = handle.seek(0, 2)
@@ -116,6 +119,7 @@ def read_graph(path: Path) -> bytes:
     Raises:
         DataError: If it is missing, empty, over 2 GiB or plainly something else.
     """
+    refuse_pipe(path)
     try:
         size = path.stat().st_size
         data = path.read_bytes() if size <= MAX_GRAPH_BYTES else b""
@@ -182,6 +186,20 @@ def _external(view: memoryview, kind: str, depth: int) -> Iterator[str]:
     for number, value in fields(view):
         if number in children:
             yield from _external(as_message(value), children[number], depth + 1)
+
+
+def refuse_pipe(path: Path) -> None:
+    """Refuse what would have to be waited for, or has no end; what is not there, or a folder, is let pass.
+
+    Raises:
+        DataError: If it is a pipe, a device or a socket.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise DataError(f"`{path}` is no regular file", "a model is read from a file, not from a pipe or a device")
 
 
 def _entry(values: Any, start_at: int) -> TensorEntry:

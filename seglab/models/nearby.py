@@ -51,4 +51,4 @@ def _children(folder: Path) -> list[Path]:
 def _is_model(path: Path) -> bool:
     if path.is_dir():
         return (path / WEIGHTS_NAME).is_file() or (path / GRAPH_NAME).is_file()
-    return path.suffix.lower() in (".onnx", ".safetensors")
+    return path.suffix.lower() in (".onnx", ".safetensors") and path.is_file()

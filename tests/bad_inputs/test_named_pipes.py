@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from seglab.errors import DataError
+from seglab.models.headers import read_graph, read_safetensors
 from tests.bad_inputs.conftest import Seglab
 from tests.bad_inputs.pictures import encoded, person, written
 
@@ -54,3 +56,31 @@ def test_a_colour_table(seglab: Seglab, pipe: Callable[[str], Path]) -> None:
     pipe("colours.toml")
     ran = seglab("prepare", "raw", "out", "--task", "person", "--colours", "colours.toml")
     assert (ran.code, ran.error) == (3, "cannot read colour table `colours.toml`: nobody writes to this pipe")
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.safetensors"])
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_file_of_a_bundle(
+    seglab: Seglab, pipe: Callable[[str], Path], graph_path: Path, name: str, beside: bool
+) -> None:
+    written("a.png", encoded(person()))
+    place = pipe(f"bundle/{name}")
+    (other,) = {"model.onnx", "model.safetensors"} - {name}
+    if beside:
+        written(f"bundle/{other}", graph_path.read_bytes())
+    for verb in (("predict", "--model", "bundle", "a.png", "-o", "o"), ("models", "show", "bundle")):
+        ran = seglab(*verb)
+        assert (ran.code, ran.error) == (3, f"`{place}` is no regular file"), verb
+    for read in (read_graph, read_safetensors):
+        with pytest.raises(DataError, match=r"is no regular file$"):
+            read(place)
+
+
+def test_a_model(seglab: Seglab, pipe: Callable[[str], Path]) -> None:
+    written("a.png", encoded(person()))
+    pipe("m.onnx")
+    ran = seglab("predict", "--model", "m.onnx", "a.png", "-o", "o")
+    assert (ran.code, ran.error) == (3, "`m.onnx` is no regular file")
+    ran = seglab("predict", "--model", "mm.onnx", "a.png", "-o", "o")
+    assert (ran.code, ran.error) == (3, "there is no model `mm.onnx`")
+    assert "m.onnx`" not in ran.hint
