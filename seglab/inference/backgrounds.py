@@ -164,7 +164,7 @@ def parse_background(value: "str | Path | Rgb") -> Background | None:
     if rgb is not None:
         return Colour(rgb)
     path = Path(value)
-    if path.is_file():
+    if value and path.exists():  # also a pipe or a folder, which says what it is
         return Scenery.read(path)
     if path.suffix.lower() in IMAGE_SUFFIXES or len(path.parts) > 1:
         raise DataError(f"the background `{value}` does not exist", "name a colour, `blur:N`, or a picture that exists")

@@ -42,14 +42,14 @@ def describe_recipe(name: str) -> str:
 def load_recipe(name_or_path: str) -> dict[str, Any]:
     """Return the fields that a recipe sets.
 
-    A value that ends in ``.toml`` or names an existing file is a path.
+    A value that ends in ``.toml`` or names an existing file or pipe is a path.
 
     Raises:
         UsageError: If there is no shipped recipe of that name.
         DataError: If the file cannot be read or is not TOML.
     """
     path = Path(name_or_path)
-    if path.suffix != ".toml" and not path.is_file():
+    if path.suffix != ".toml" and (path.is_dir() or not path.exists()):
         if name_or_path not in recipe_names():
             raise unknown("recipe", name_or_path, recipe_names())
         path = RECIPES_DIR / f"{name_or_path}.toml"

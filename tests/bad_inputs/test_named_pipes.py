@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from seglab.errors import DataError
+from seglab.errors import DataError, UsageError
+from seglab.inference.backgrounds import parse_background
 from seglab.models.headers import read_graph, read_safetensors
+from seglab.training.recipe import load_recipe
 from tests.bad_inputs.conftest import Seglab
 from tests.bad_inputs.pictures import encoded, person, written
 
@@ -84,3 +86,29 @@ def test_a_model(seglab: Seglab, pipe: Callable[[str], Path]) -> None:
     ran = seglab("predict", "--model", "mm.onnx", "a.png", "-o", "o")
     assert (ran.code, ran.error) == (3, "there is no model `mm.onnx`")
     assert "m.onnx`" not in ran.hint
+
+
+def test_a_background(seglab: Seglab, pipe: Callable[[str], Path]) -> None:
+    written("a.png", encoded(person()))
+    written("red/b.png", b"")
+    pipe("under.png")
+    for name, reason in (("under.png", "not a regular file"), ("./red", "is a folder")):
+        ran = seglab("cutout", "a.png", "-o", "o", "--background", name)
+        assert (ran.code, ran.error) == (3, f"cannot read the background `{Path(name)}`: {reason}")
+    ran = seglab("cutout", "a.png", "-o", "o", "--background", "none.png")
+    assert (ran.code, ran.error) == (3, "the background `none.png` does not exist")
+    with pytest.raises(UsageError, match="is no colour"):
+        parse_background("")
+
+
+def test_a_recipe(seglab: Seglab, pipe: Callable[[str], Path], here: Path) -> None:
+    pipe("mine")
+    (here / "small").mkdir()
+    ran = seglab("train", "--task", "person", "--data", "none", "--recipe", "mine")
+    assert (ran.code, ran.error) == (3, "cannot read recipe `mine`: nobody writes to this pipe")
+    ours, theirs = os.pipe()
+    os.write(theirs, b'model = "unet-light"\n')
+    os.close(theirs)
+    assert load_recipe(f"/dev/fd/{ours}") == {"model": "unet-light"}
+    os.close(ours)
+    assert load_recipe("small"), "a folder is no recipe"
