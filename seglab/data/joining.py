@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ from seglab.errors import DataError, UsageError
 from seglab.tasks import IGNORE, Task
 
 __all__ = ["Joined", "join"]
+
+T = TypeVar("T")
 
 SOURCE: Final = "join"
 """What a joined dataset says that it was made by."""
@@ -157,10 +159,24 @@ def _table(dataset: Dataset, task: Task) -> tuple[NDArray[np.uint8], dict[str, s
 
 
 def _add(writer: DatasetWriter, part: _Part, sample: Sample) -> None:
-    from seglab.data.images import read_labels
+    from seglab.data.images import read_labels, read_size
 
-    people_path = part.dataset.people_path(sample)
-    people = None if people_path is None else read_labels(people_path)
-    labels: NDArray[np.uint8] = part.table[read_labels(part.dataset.label_path(sample))]
+    people_path, photo_path = part.dataset.people_path(sample), part.dataset.image_path(sample)
+    people = None if people_path is None else _read(read_labels, people_path)
+    labels: NDArray[np.uint8] = part.table[_read(read_labels, part.dataset.label_path(sample))]
+    height, width = _read(read_size, photo_path)
+    if (height, width) != labels.shape:
+        size = f"{labels.shape[1]}x{labels.shape[0]}"
+        raise DataError(f"cannot join `{photo_path}`: {width}x{height}, but its labels are {size}")
     name = safe_id(f"{part.name}-{sample.id}")
-    writer.add(name, sample.split, part.dataset.image_path(sample), labels, people=people)
+    writer.add(name, sample.split, photo_path, labels, people=people)
+
+
+def _read(read: Callable[[Path], T], path: Path) -> T:
+    """Read a picture, and name it where that fails."""
+    from seglab.data.images import ImageError
+
+    try:
+        return read(path)
+    except ImageError as error:
+        raise DataError(f"cannot join `{path}`: {error.message}", error.hint) from error

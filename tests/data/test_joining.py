@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -158,3 +160,46 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert bounded(lambda: run(line)) == 0
     assert json.loads(capsys.readouterr().out)["unchanged"] is True
     assert bounded(lambda: run(line[:3])) == 2
+
+
+@pytest.mark.parametrize("what", ["photo", "labels", "people"])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, what: str) -> None:
+    """One at a time, with a pipe as the last: that would be waited for."""
+    first = make(tmp_path / "first", TASKS["person"])
+    other = make(tmp_path / "other", TASKS["person"], people=True)
+    sample = other.samples[2]
+    path = {"photo": other.image_path, "labels": other.label_path, "people": other.people_path}[what](sample)
+    assert path is not None
+    whole = path.read_bytes()
+
+    def refused() -> str:
+        with pytest.raises(DataError) as caught:
+            join([first.dir, other.dir], tmp_path / "all")
+        assert str(path) in caught.value.message
+        assert not (tmp_path / "all").exists()
+        return caught.value.message.partition("`: ")[2]
+
+    for content, reason in (
+        (b"", "empty file"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "truncated PNG"),
+        (b"<html>", "is HTML, not an image"),
+    ):
+        path.write_bytes(content)
+        assert refused() == reason
+    if what == "photo":
+        other_size = other.samples[1]
+        path.write_bytes(other.image_path(other_size).read_bytes())
+        assert refused() == f"{other_size.width}x{other_size.height}, but its labels are {sample.width}x{sample.height}"
+    else:
+        path.write_bytes(whole[: len(whole) // 2])
+        assert refused() == "truncated PNG"
+    path.unlink()
+    path.mkdir()
+    refused()
+    if hasattr(os, "mkfifo"):
+        path.rmdir()
+        os.mkfifo(path)
+        freeing = threading.Timer(30, lambda: os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK)))
+        freeing.start()
+        assert refused() == "not a regular file"
+        freeing.cancel()
