@@ -15,7 +15,7 @@ from seglab.errors import DeviceError, UsageError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Device", "choose_device", "import_torch", "num_cpus", "num_threads"]
+__all__ = ["Device", "choose_device", "import_torch", "lacks_memory", "num_cpus", "num_threads"]
 
 ENVIRONMENT_VARIABLE: Final = "SEGLAB_DEVICE"
 THREADS_VARIABLE: Final = "SEGLAB_THREADS"
@@ -128,10 +128,17 @@ def import_torch() -> Any:
     try:
         import torch
     except (ImportError, OSError) as error:
+        if lacks_memory(error):
+            raise DeviceError(f"too little memory to load torch: {error}", "`ulimit -v` shows a limit") from error
         raise DeviceError(
             f"torch cannot be imported: {error}", "reinstall it: `pip install --force-reinstall torch`"
         ) from error
     return torch
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Tell whether a library could not be loaded because it did not fit into memory, as the system's linker says."""
+    return "failed to map segment" in str(error) or "cannot allocate memory" in str(error).lower()
 
 
 def torch_cuda_build() -> str | None:

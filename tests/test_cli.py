@@ -133,6 +133,17 @@ def test_a_bug_keeps_its_traceback() -> None:
         bounded(run)
 
 
+def test_a_library_that_does_not_fit_into_memory_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def run(words: str) -> None:
+        raise ImportError(words)
+
+    said = "libXau.so.6: failed to map segment from shared object"
+    assert bounded(lambda: run(said)) == 6
+    assert capsys.readouterr().err.startswith(f"error: too little memory to load a library: {said}\n")
+    with pytest.raises(ImportError, match="cannot import name"):
+        bounded(lambda: run("cannot import name `a` from `b`"))
+
+
 def test_error_and_hint_are_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
     def run() -> None:
         raise DataError("cannot read `a[red]b[/x]\\`", "try `b[/red].jpg`")

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from seglab.errors import ExitCode, SeglabError
+from seglab.errors import DeviceError, ExitCode, SeglabError
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -177,7 +177,7 @@ def bounded(run: Callable[[], object]) -> int:
         return _report_usage(error)
     except (KeyboardInterrupt, typer.Abort, _Terminated) as end:
         return _stopped(end)
-    except OSError as error:
+    except (OSError, ImportError) as error:
         return _refused(error)
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):  # typer turns it into exit 1
@@ -231,8 +231,14 @@ def _stopped(end: BaseException) -> int:
     return int(ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED)
 
 
-def _refused(error: OSError) -> int:
-    """Say what the system refuses: the folder is gone, the disk behind stdout is full, a name is too long."""
+def _refused(error: OSError | ImportError) -> int:
+    """Say what the system refuses: the folder is gone, the disk behind stdout is full, a library finds no memory."""
+    if isinstance(error, ImportError):
+        from seglab.device import lacks_memory
+
+        if not lacks_memory(error):
+            raise error
+        return _report(DeviceError(f"too little memory to load a library: {error}", "`ulimit -v` shows a limit"))
     if isinstance(error, BrokenPipeError):
         return _closed_pipe()
     where = f" `{error.filename}`" if error.filename else ""

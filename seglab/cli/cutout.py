@@ -32,6 +32,7 @@ from seglab.cli.photos import (
     PhotosArgument,
     SkipExistingOption,
     TileOption,
+    foresee,
     make_terms,
     out_option,
     report,
@@ -180,6 +181,12 @@ def cutout(
     """
     from seglab.device import choose_device
     from seglab.engines import EngineChoice
+
+    choice = EngineChoice(engine, precision, compile)
+    chosen = choose_device(device, with_torch=choice.may_use_torch)
+    task = task or (_whole_person() if model is None else None)
+    foresee(photos, task, model, chosen, choice)
+
     from seglab.inference.cutout import cutout as prepare
     from seglab.inference.cutout import parse_look
     from seglab.inference.manner import Manner
@@ -189,9 +196,6 @@ def cutout(
         edge=edge, threshold=threshold, matting=matting, decontaminate=decontaminate, background=background, keep=keep,
         invert=invert, crop=crop, margin=margin, square=square, size=size, mask_only=mask_only, format=format, png=png,
     )  # fmt: skip
-    choice = EngineChoice(engine, precision, compile)
-    chosen = choose_device(device, with_torch=choice.may_use_torch)
-    task = task or (_whole_person() if model is None else None)
     terms = make_terms(
         out, choice, json=json, batch_size=batch_size, skip_existing=skip_existing, overwrite=overwrite,
         keep_ext=keep_ext, max_pixels=max_pixels, tile=tile, shard=shard, dry_run=dry_run,

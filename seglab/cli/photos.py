@@ -13,6 +13,9 @@ from seglab.errors import ExitCode, Interrupted, UsageError
 from seglab.notation import path_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from seglab.device import Device
     from seglab.engines import Engine, EngineChoice
     from seglab.inference.errand import Terms
     from seglab.inference.flow import Done, Outcome, Run
@@ -33,6 +36,7 @@ __all__ = [
     "TileOption",
     "describe_engine",
     "engine_dict",
+    "foresee",
     "make_terms",
     "out_option",
     "report",
@@ -92,6 +96,21 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only tell what wo
 
 NUM_NAMED = 5
 """How many photos are named where the count says the rest; failures are all named."""
+
+
+def foresee(
+    photos: "Sequence[str]", task: str | None, model: str | None, device: "Device", choice: "EngineChoice"
+) -> None:
+    """Begin to open the model for a single photo, while what else is needed is imported: a tenth less to wait for."""
+    from seglab.engines import begin_to_open
+    from seglab.errors import SeglabError
+    from seglab.models.bundle import find_model
+    from seglab.models.catalogue import embedded_dir
+
+    if len(photos) != 1 or not Path(photos[0]).is_file():
+        return
+    with contextlib.suppress(SeglabError, OSError):  # told in its time
+        begin_to_open(find_model(model) if model else embedded_dir(task or ""), device, choice)
 
 
 def make_terms(

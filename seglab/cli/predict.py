@@ -31,6 +31,7 @@ from seglab.cli.photos import (
     PhotosArgument,
     SkipExistingOption,
     TileOption,
+    foresee,
     make_terms,
     out_option,
     report,
@@ -130,20 +131,23 @@ def predict(
     """
     from seglab.device import choose_device
     from seglab.engines import EngineChoice
+
+    choice = EngineChoice(engine, precision, compile)
+    chosen = choose_device(device, with_torch=choice.may_use_torch)
+    foresee(photos, task, model, chosen, choice)
+
     from seglab.inference.manner import Manner
     from seglab.inference.model import choose_model
     from seglab.inference.predict import predict as prepare
     from seglab.inference.selection import parse_selection
     from seglab.inference.sinks import DEFAULT_FORMATS
 
-    choice = EngineChoice(engine, precision, compile)
     terms = make_terms(
         out, choice, json=json, batch_size=batch_size, skip_existing=skip_existing, overwrite=overwrite,
         keep_ext=keep_ext, max_pixels=max_pixels, tile=tile, shard=shard, dry_run=dry_run,
         allow_truncated=allow_truncated, allow_empty=allow_empty,
     )  # fmt: skip
     selection = parse_selection(keep or (), drop or (), min_area, instances=instances)
-    chosen = choose_device(device, with_torch=choice.may_use_torch)
     found = partial(choose_model, task, model, Manner(fidelity, bn, tta))
     run = prepare(photos, found, chosen, terms, formats=formats or DEFAULT_FORMATS, selection=selection)
     return report(run, json=json, fail_fast=fail_fast)

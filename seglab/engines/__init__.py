@@ -3,6 +3,7 @@
 Legend: B batch, C channels, K classes, H W pixels.
 """
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from seglab.engines.pixels import Pixels
 
-__all__ = ["ENGINES", "PRECISIONS", "Engine", "EngineChoice", "num_callers", "open_engine"]
+__all__ = ["ENGINES", "PRECISIONS", "Engine", "EngineChoice", "begin_to_open", "num_callers", "open_engine"]
 
 ENGINES: Final = ("auto", "onnxruntime", "torch", "openvino")
 """What ``--engine`` takes."""
@@ -123,6 +124,38 @@ def open_engine(path: Path, device: Device, engine: str | EngineChoice = "auto")
         DataError: If the model is missing, damaged, or not in a form that the engine reads.
     """
     choice = EngineChoice(engine) if isinstance(engine, str) else engine
+    begun = _begun.pop((path, device.name, choice), None)
+    if begun is None or begun.stamp != _stamp(path):
+        return _open(path, device, choice)
+    return begun.answer.result()
+
+
+def begin_to_open(path: Path, device: Device, choice: EngineChoice) -> None:
+    """Begin to open a graph for the CPU in another thread; :func:`open_engine`, asked for the same, waits for the end.
+
+    Half of the time that this takes is not Python's, which can import meanwhile what else is needed. Errors are raised
+    by :func:`open_engine`. What ONNX Runtime would not compute is not begun.
+    """
+    graph = path / GRAPH_NAME if path.is_dir() else path
+    if device.kind != "cpu" or choice.torch_only or choice.name not in ("auto", "onnxruntime") or not graph.is_file():
+        return
+    if graph.suffix.lower() != ".onnx":
+        return
+    import seglab.engines.onnxruntime  # noqa: F401 - two threads that import the same would wait for each other
+
+    pool = ThreadPoolExecutor(1, "open-engine")
+    _begun[path, device.name, choice] = _Begun(_stamp(path), pool.submit(_open, path, device, choice))
+    pool.shutdown(wait=False)
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Return what changes where a model is replaced."""
+    files = [path / name for name in (GRAPH_NAME, WEIGHTS_NAME)] if path.is_dir() else [path]
+    found = [file.stat() for file in files if file.is_file()]
+    return tuple(number for one in found for number in (one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns))
+
+
+def _open(path: Path, device: Device, choice: EngineChoice) -> tuple[Engine, BundleConfig]:
     if choice.name == "torch":
         return _open_torch(path, device, choice, "asked for")
     if choice.name != "auto":
@@ -141,6 +174,16 @@ def open_engine(path: Path, device: Device, engine: str | EngineChoice = "auto")
         return _open_graph(path, device, choice, "the bundle has a graph")
     except SeglabError as error:
         return _open_torch(path, device, choice, error.message)
+
+
+@dataclass(frozen=True)
+class _Begun:
+    stamp: tuple[int, ...]
+    answer: "Future[tuple[Engine, BundleConfig]]"
+
+
+_begun: Final[dict[tuple[Path, str, EngineChoice], _Begun]] = {}
+"""What was begun and not asked for yet."""
 
 
 def num_callers(engine: Engine) -> int:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import seglab.models.session as session
+from seglab import engines
 from seglab.device import Device
-from seglab.engines import ENGINES, PRECISIONS, EngineChoice, open_engine
+from seglab.engines import ENGINES, PRECISIONS, EngineChoice, begin_to_open, open_engine
 from seglab.errors import DataError, DeviceError, ExitCode, UsageError
 from seglab.models.bundle import load_weights, read_config, save_bundle
 from seglab.models.export import photo_like
@@ -178,3 +179,47 @@ def test_a_provider_that_does_not_start_is_an_error(bundle_dir: Path, monkeypatc
 
 def test_weights_and_graph_of_one_save_are_reported_as_one(bundle_dir: Path) -> None:
     assert read_config(bundle_dir / "model.onnx") == read_config(bundle_dir / "model.safetensors")
+
+
+def test_what_was_begun_is_waited_for_once(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+    original = engines._open
+
+    def counted(path: Path, device: Device, choice: EngineChoice) -> object:
+        opened.append(path)
+        return original(path, device, choice)
+
+    monkeypatch.setattr(engines, "_open", counted)
+    begin_to_open(small, CPU, EngineChoice())
+    engine, config = open_engine(small, CPU)
+    assert (engine.name, opened) == ("onnxruntime", [small])
+    assert open_engine(small, CPU)[0] is not engine
+    assert len(opened) == 2
+    assert config.model == "unet-light"
+
+
+def test_what_was_replaced_since_it_was_begun_is_opened_anew(bundle_dir: Path) -> None:
+    begin_to_open(bundle_dir, CPU, EngineChoice())
+    config = read_config(bundle_dir)
+    (bundle_dir / "model.onnx").unlink()
+    save_bundle(bundle_dir, config, load_weights(bundle_dir))
+    engine, opened = open_engine(bundle_dir, CPU)
+    assert (engine.name, opened.save_id) == ("torch", read_config(bundle_dir).save_id)
+
+
+def test_what_is_begun_and_cannot_be_opened_is_told_when_it_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").write_bytes(b"no graph")
+    begin_to_open(tmp_path / "a.onnx", CPU, EngineChoice())
+    with pytest.raises(DataError, match=r"a\.onnx"):
+        open_engine(tmp_path / "a.onnx", CPU)
+
+
+@pytest.mark.parametrize(
+    "choice", [EngineChoice("torch"), EngineChoice("openvino"), EngineChoice(compile=True), EngineChoice(bn="batch")]
+)
+def test_what_onnx_runtime_would_not_compute_is_not_begun(small: Path, choice: EngineChoice) -> None:
+    before = set(engines._begun)
+    begin_to_open(small, CPU, choice)
+    begin_to_open(small, Device("cuda", 0, "test"), EngineChoice())
+    begin_to_open(small / "model.safetensors", CPU, EngineChoice())
+    assert set(engines._begun) == before
