@@ -3,12 +3,13 @@
 import hashlib
 import json
 import os
+import stat
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from seglab.errors import DataError
+from seglab.errors import DataError, UsageError
 from seglab.files import append_line, write_text
 from seglab.inference.inputs import LEDGER_NAME, STANDARD
 from seglab.notation import parse_json
@@ -151,6 +152,7 @@ class Ledger:
         if self.path is not None:
             append_line(self.path, json.dumps(self._line(job, photo_stamp)))
         elif self._remember and (path := _only_output(job)) != STANDARD:
+            _refuse_pipe(path.parent / FILES_NAME)
             append_line(path.parent / FILES_NAME, json.dumps(self._line(job, photo_stamp)))
 
     def own(self, paths: Iterable[Path]) -> None:
@@ -244,6 +246,7 @@ def make_dir(path: Path) -> None:
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     """Return the whole lines of a ledger; a line that a kill has cut short is left out."""
+    _refuse_pipe(path)
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -257,3 +260,15 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
         if isinstance(line, dict):
             lines.append(line)
     return lines
+
+
+def _refuse_pipe(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise UsageError(
+            f"`{path}` is a pipe or a device, not a list that seglab wrote",
+            f"remove `{path}`, or name another folder with `-o`",
+        )

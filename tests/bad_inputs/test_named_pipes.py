@@ -112,3 +112,29 @@ def test_a_recipe(seglab: Seglab, pipe: Callable[[str], Path], here: Path) -> No
     assert load_recipe(f"/dev/fd/{ours}") == {"model": "unet-light"}
     os.close(ours)
     assert load_recipe("small"), "a folder is no recipe"
+
+
+@pytest.mark.parametrize("verb", ["predict", "cutout"])
+@pytest.mark.parametrize("options", [(), ("--overwrite",), ("--skip-existing",)])
+def test_a_list_of_what_is_finished(
+    seglab: Seglab, pipe: Callable[[str], Path], verb: str, options: tuple[str, ...]
+) -> None:
+    written("p/a.png", encoded(person()))
+    for name in (".seglab-done.jsonl", ".seglab-done.1-of-2.jsonl"):
+        place = pipe(f"{len(name)}/{name}")
+        if name != ".seglab-done.jsonl":
+            assert seglab(verb, "p", "-o", "o").code == 0
+            Path(f"o/{name[:12]}.jsonl").rename(place.with_name(".seglab-done.jsonl"))
+        ran = seglab(verb, "p", "-o", str(place.parent), *options)
+        assert (ran.code, ran.error) == (2, f"`{place}` is a pipe or a device, not a list that seglab wrote")
+        assert f"`{place}`" in ran.hint
+        assert place.is_fifo()
+
+
+def test_a_list_of_cutouts_beside_their_photos(seglab: Seglab, pipe: Callable[[str], Path]) -> None:
+    written("a.png", encoded(person()))
+    place = pipe(".seglab-files.jsonl")
+    ran = seglab("cutout", "a.png", "--skip-existing")
+    assert (ran.code, ran.error) == (2, f"`{place}` is a pipe or a device, not a list that seglab wrote")
+    assert seglab("cutout", "a.png").code == 0, "nothing is listed, so the list is of no matter"
+    assert place.is_fifo()
