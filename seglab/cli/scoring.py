@@ -1,5 +1,6 @@
 """What ``evaluate`` can score: a model, masks, or parts that were scored before."""
 
+import shlex
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -246,3 +247,6 @@ def _check_masks(pred: Path, data: Path | None, gt: Path | None, counting: Count
     if manner.settings:
         name = next(iter(manner.settings))
         raise UsageError(f"--{name} needs a model: masks are scored as they are", "leave it out")
+    if gt is not None and (gt / "dataset.json").is_file():
+        message = f"--gt `{gt}` is a prepared dataset, not a folder of masks"
+        raise UsageError(message, f"`--data {shlex.quote(str(gt))}` scores against the labels of its split")

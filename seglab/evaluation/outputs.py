@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seglab.errors import DataError
+from seglab.errors import DataError, UsageError
 from seglab.evaluation.bootstrap import Interval
 from seglab.evaluation.comparison import Against
 from seglab.evaluation.metrics import metric_names, value
@@ -64,7 +64,10 @@ def check_places(out_dir: Path | None, files: Sequence[Path]) -> None:
 
     Raises:
         DataError: If a file stands where a folder has to be, or the other way round, or nothing may be written.
+        UsageError: If the folder is a prepared dataset, which is to hold nothing else.
     """
+    if out_dir is not None and (out_dir / "dataset.json").is_file():
+        raise UsageError(f"`{out_dir}` is a prepared dataset, not a place for results", "name another folder")
     for path in files:
         if path.is_dir():
             raise DataError(f"`{path}` is a folder", "name a file")

@@ -227,6 +227,25 @@ def test_wrong_command_lines_exit_2(run, arguments, message):
     assert "hint: " in err
 
 
+def test_a_dataset_is_no_folder_of_masks(run, dataset, masks):
+    for task in ([], ["--task", "abc.toml"]):
+        code, out, err = run("--pred", "pred", "--gt", dataset.dir.name, *task)
+        assert (code, out) == (2, "")
+        assert "error: --gt `data` is a prepared dataset, not a folder of masks" in err
+        assert "hint: `--data data` scores" in err
+    code, _, err = run("--pred", "pred", "--gt", dataset.dir / "test" / "labels", "--task", "abc.toml")
+    assert code == 0, err
+
+
+def test_results_do_not_go_into_a_dataset(run, model, dataset, masks):
+    before = sorted(dataset.dir.rglob("*"))
+    for source in (("--model", model, "--data", dataset.dir), masks):
+        code, out, err = run(*source, "--out", dataset.dir.name, "--fail-under", "miou=0.1")
+        assert (code, out) == (2, "")
+        assert err.startswith("error: `data` is a prepared dataset, not a place for results"), "before any work"
+    assert sorted(dataset.dir.rglob("*")) == before
+
+
 def test_a_dataset_that_is_not_there_exits_3(run):
     code, _, err = run("--model", "m", "--data", "nowhere")
     assert code == 3
