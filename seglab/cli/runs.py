@@ -1,6 +1,7 @@
 """What ``seglab train`` does with its options: from a request to a run, what it shows, and what it came to."""
 
 import contextlib
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -129,9 +130,18 @@ def _place(request: Request, there: "RunSettings | None") -> "tuple[Path, Task]"
         raise UsageError(
             "name the task and the data", "`seglab train --task TASK --data DIR`; `seglab prepare` makes the data"
         )
-    if there and request.task is None:
-        return data_dir, Task.from_dict(there.task)
-    return data_dir, load_task(request.task or "")
+    began_as = Task.from_dict(there.task) if there else None
+    if began_as and request.task is None:
+        return data_dir, began_as
+    task = load_task(request.task or "")
+    if began_as and not task.same_labels(began_as):  # before its metric is looked for in the other task
+        run = shlex.quote(str(request.run_dir))
+        raise UsageError(
+            f"the run in `{request.run_dir}` was started otherwise: "
+            f"the task was `{began_as.name}` and is now `{task.name}`",
+            f"`seglab train --resume {run}` continues it as it was; `--out` names another folder",
+        )
+    return data_dir, task
 
 
 def _show_augment(dataset: "Dataset", config: TrainConfig, path: Path) -> None:
@@ -195,8 +205,6 @@ class Display:
 
 
 def _summarise(result: "RunResult") -> None:
-    import shlex
-
     from seglab.training.notices import duration
 
     course, run = result.course, escape(shlex.quote(str(result.run_dir)))

@@ -19,7 +19,7 @@ from seglab.strengths import PRESETS
 from seglab.training.loop import train
 from seglab.training.recipe import configure, load_recipe, recipe_names
 from seglab.training.rundir import RunDir
-from seglab.training.settings import read_settings
+from seglab.training.settings import RunSettings, read_settings
 
 TINY = ("--size", "32", "--batch-size", "4", "--set", "model_args.width=4", "--no-graph")
 
@@ -137,6 +137,20 @@ def test_a_signal_ends_in_good_order_and_the_hint_continues(shapes, tmp_path, nu
     assert resumed.returncode == 0, resumed.stderr
     assert "continuing in epoch" in resumed.stderr
     assert json.loads(resumed.stdout)["epochs"] >= state["course"]["epoch"]
+
+
+def test_a_run_of_another_task_is_told_as_such(dataset, tmp_path, seglab_train):
+    """Its metric may be one that the other task has not."""
+    run_dir = tmp_path / "a run"
+    config = dataclasses.replace(TrainConfig(), metric="iou.left")
+    run_dir.mkdir()
+    settings = RunSettings(config, dataset.task.to_dict(), dataset.dir, dataset.digest)
+    (run_dir / "train.json").write_text(json.dumps(settings.to_dict()))
+    refused = seglab_train("--task", "person", "--data", dataset.dir, "--out", run_dir, "--resume")
+    assert refused.returncode == 2, refused.stderr
+    told = " ".join(refused.stderr.split())
+    assert "was started otherwise: the task was `shapes` and is now `person`" in told
+    assert f"`seglab train --resume '{run_dir}'` continues it as it was" in told
 
 
 @pytest.mark.slow
