@@ -16,6 +16,7 @@ from seglab.config import TrainConfig
 from seglab.data.manifest import open_dataset
 from seglab.errors import UsageError
 from seglab.strengths import PRESETS
+from seglab.tasks import load_task
 from seglab.training.loop import train
 from seglab.training.recipe import configure, load_recipe, recipe_names
 from seglab.training.rundir import RunDir
@@ -139,17 +140,19 @@ def test_a_signal_ends_in_good_order_and_the_hint_continues(shapes, tmp_path, nu
     assert json.loads(resumed.stdout)["epochs"] >= state["course"]["epoch"]
 
 
-def test_a_run_of_another_task_is_told_as_such(dataset, tmp_path, seglab_train):
+def test_a_run_of_another_task_is_told_as_such(dataset, make_dataset, tmp_path, seglab_train):
     """Its metric may be one that the other task has not."""
     run_dir = tmp_path / "a run"
     config = dataclasses.replace(TrainConfig(), metric="iou.left")
     run_dir.mkdir()
     settings = RunSettings(config, dataset.task.to_dict(), dataset.dir, dataset.digest)
     (run_dir / "train.json").write_text(json.dumps(settings.to_dict()))
-    refused = seglab_train("--task", "person", "--data", dataset.dir, "--out", run_dir, "--resume")
+    (tmp_path / "poles.toml").write_text('name = "poles"\nclasses = ["none", "north", "south"]\n')
+    other = make_dataset("other", task=load_task(str(tmp_path / "poles.toml")))
+    refused = seglab_train("--task", tmp_path / "poles.toml", "--data", other.dir, "--out", run_dir, "--resume")
     assert refused.returncode == 2, refused.stderr
     told = " ".join(refused.stderr.split())
-    assert "was started otherwise: the task was `shapes` and is now `person`" in told
+    assert "was started otherwise: the task was `shapes` and is now `poles`" in told
     assert f"`seglab train --resume '{run_dir}'` continues it as it was" in told
 
 
