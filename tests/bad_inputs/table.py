@@ -17,6 +17,7 @@ GROUPS: Final[Mapping[range, str]] = {
     range(37, 40): "test_checkpoints",
     range(40, 41): "test_archives",
     range(41, 45): "test_labels",
+    range(45, 46): "test_named_pipes",
 }
 """Numbers of bad inputs and the module of ``tests/bad_inputs`` that they are in."""
 
@@ -169,8 +170,15 @@ INPUTS: Final[Mapping[int, Entry]] = {
         "test_44_the_same_row_twice_counts_once_and_that_is_said", f"{_ROW}[44-unknown-category]",
         f"{_ROW}[44-not-whole]", f"{_ROW}[44-no-photo]", f"{_COCO}[unknown-category]", f"{_COCO}[no-image]",
     )),
+    45: Entry("a pipe that nobody writes to in the place of a file", "3, and 2 for a list in the output folder; no wait", (
+        "test_45_a_colour_table", "test_45_a_file_of_a_bundle",
+        "test_45_a_model", "test_45_a_background",
+        "test_45_a_recipe", "test_45_a_list_of_what_is_finished",
+        "test_45_a_list_of_cutouts_beside_their_photos",
+        "data/test_joining.py::test_a_file_that_cannot_be_read_is_named",
+    )),
 }  # fmt: skip
-"""The forty-four bad inputs."""
+"""The forty-five bad inputs."""
 
 SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "unknown key, wrong type, number as text, negative, zero, empty: 2": (

@@ -1,4 +1,4 @@
-"""Pipes that nobody writes to, in the place of files: every command says so, and none waits for ever."""
+"""Bad input 45: pipes that nobody writes to, in the place of files."""
 
 import contextlib
 import os
@@ -52,7 +52,7 @@ def pipe() -> Iterator[Callable[[str], Path]]:
     assert not hung, "somebody waited for a pipe"
 
 
-def test_a_colour_table(seglab: Seglab, pipe: Callable[[str], Path]) -> None:
+def test_45_a_colour_table(seglab: Seglab, pipe: Callable[[str], Path]) -> None:
     written("raw/images/a.png", encoded(person()))
     written("raw/masks/a.png", encoded(person()))
     pipe("colours.toml")
@@ -62,7 +62,7 @@ def test_a_colour_table(seglab: Seglab, pipe: Callable[[str], Path]) -> None:
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.safetensors"])
 @pytest.mark.parametrize("beside", [False, True])
-def test_a_file_of_a_bundle(
+def test_45_a_file_of_a_bundle(
     seglab: Seglab, pipe: Callable[[str], Path], graph_path: Path, name: str, beside: bool
 ) -> None:
     written("a.png", encoded(person()))
@@ -78,7 +78,7 @@ def test_a_file_of_a_bundle(
             read(place)
 
 
-def test_a_model(seglab: Seglab, pipe: Callable[[str], Path]) -> None:
+def test_45_a_model(seglab: Seglab, pipe: Callable[[str], Path]) -> None:
     written("a.png", encoded(person()))
     pipe("m.onnx")
     ran = seglab("predict", "--model", "m.onnx", "a.png", "-o", "o")
@@ -88,7 +88,7 @@ def test_a_model(seglab: Seglab, pipe: Callable[[str], Path]) -> None:
     assert "m.onnx`" not in ran.hint
 
 
-def test_a_background(seglab: Seglab, pipe: Callable[[str], Path]) -> None:
+def test_45_a_background(seglab: Seglab, pipe: Callable[[str], Path]) -> None:
     written("a.png", encoded(person()))
     written("red/b.png", b"")
     pipe("under.png")
@@ -101,7 +101,7 @@ def test_a_background(seglab: Seglab, pipe: Callable[[str], Path]) -> None:
         parse_background("")
 
 
-def test_a_recipe(seglab: Seglab, pipe: Callable[[str], Path], here: Path) -> None:
+def test_45_a_recipe(seglab: Seglab, pipe: Callable[[str], Path], here: Path) -> None:
     pipe("mine")
     (here / "small").mkdir()
     ran = seglab("train", "--task", "person", "--data", "none", "--recipe", "mine")
@@ -116,7 +116,7 @@ def test_a_recipe(seglab: Seglab, pipe: Callable[[str], Path], here: Path) -> No
 
 @pytest.mark.parametrize("verb", ["predict", "cutout"])
 @pytest.mark.parametrize("options", [(), ("--overwrite",), ("--skip-existing",)])
-def test_a_list_of_what_is_finished(
+def test_45_a_list_of_what_is_finished(
     seglab: Seglab, pipe: Callable[[str], Path], verb: str, options: tuple[str, ...]
 ) -> None:
     written("p/a.png", encoded(person()))
@@ -131,7 +131,7 @@ def test_a_list_of_what_is_finished(
         assert place.is_fifo()
 
 
-def test_a_list_of_cutouts_beside_their_photos(seglab: Seglab, pipe: Callable[[str], Path]) -> None:
+def test_45_a_list_of_cutouts_beside_their_photos(seglab: Seglab, pipe: Callable[[str], Path]) -> None:
     written("a.png", encoded(person()))
     place = pipe(".seglab-files.jsonl")
     ran = seglab("cutout", "a.png", "--skip-existing")
