@@ -170,7 +170,7 @@ INPUTS: Final[Mapping[int, Entry]] = {
         "test_44_the_same_row_twice_counts_once_and_that_is_said", f"{_ROW}[44-unknown-category]",
         f"{_ROW}[44-not-whole]", f"{_ROW}[44-no-photo]", f"{_COCO}[unknown-category]", f"{_COCO}[no-image]",
     )),
-    45: Entry("a pipe that nobody writes to in the place of a file", "3, and 2 for a list in the output folder; no wait", (
+    45: Entry("a pipe that nobody writes to in the place of a file", "3 at once; 2 for a list in the output folder", (
         "test_45_a_colour_table", "test_45_a_file_of_a_bundle",
         "test_45_a_model", "test_45_a_background",
         "test_45_a_recipe", "test_45_a_list_of_what_is_finished",
