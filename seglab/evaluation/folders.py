@@ -13,6 +13,8 @@ from seglab.device import num_threads
 from seglab.errors import DataError
 from seglab.evaluation.evaluate import check_same_labels, check_tells_people
 from seglab.evaluation.result import Comparison, Evaluation, Tally, compare
+from seglab.inference.sinks import LEGEND_NAME
+from seglab.notation import parse_json
 from seglab.pipeline import ahead
 from seglab.shards import WHOLE, Shard
 from seglab.tasks import IGNORE, Task
@@ -62,9 +64,12 @@ def evaluate_folders(
 
     Raises:
         DataError: If a prediction is missing, a mask cannot be read, differs in size from its truth or holds an id
-            outside the task: all are named at once. Also if a folder is empty, the dataset has other classes, or
-            ``instances`` is asked for and the truth does not tell people apart.
+            outside the task: all are named at once. Also if a folder is empty, the dataset or the ``legend.json``
+            beside masks has other classes, or ``instances`` is asked for and the truth does not tell people apart.
     """
+    for folder in (pred_dir, truth):
+        if isinstance(folder, Path):
+            _refuse_other_legend(folder, task)
     people = _people_of(truth, split) if instances else {}
     everything = _masks_of(truth, split, task)
     truths = dict(shard.of(list(everything.items())))
@@ -110,6 +115,22 @@ def open_pairs(
         return true, np.zeros_like(true) if path is None else _white_as_one(read_labels(path), task)
 
     return read
+
+
+def _refuse_other_legend(folder: Path, task: Task) -> None:
+    """Refuse masks that predict wrote for other classes; a legend of another form says nothing."""
+    path = folder / LEGEND_NAME
+    try:
+        legend = parse_json(path.read_bytes()) if path.is_file() else None
+        names = tuple(entry["name"] for entry in legend["classes"]) if legend is not None else task.classes
+        other = "" if legend is None else str(legend["task"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if names != task.classes:
+        raise DataError(
+            f"the masks in `{folder}` are of task `{other}`, not of `{task.name}`, as their {LEGEND_NAME} says",
+            f"`--task {other}`",
+        )
 
 
 def _masks_of(truth: "Dataset | Path", split: str, task: Task) -> dict[str, Path]:

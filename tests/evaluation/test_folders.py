@@ -11,6 +11,7 @@ from seglab.data.images import write_labels, write_palette
 from seglab.errors import DataError
 from seglab.evaluation.confusion import confusion
 from seglab.evaluation.folders import evaluate_folders
+from seglab.inference.sinks import write_legend
 from seglab.tasks import TASKS
 
 PERSON = TASKS["person"]
@@ -186,3 +187,16 @@ def test_white_truths_are_not_taken_for_ignored_ones(tmp_path, person_masks, abc
     assert "seglab prepare" in caught.value.hint
     zeros = write(tmp_path / "zeros", {name: mask * 0 for name, mask in person_masks.items()})
     assert evaluate_folders(zeros, white, abc).scores.num_ignored > 0
+
+
+def test_masks_of_another_task_are_refused_if_their_legend_says_so(pred, gt, abc):
+    (pred / "legend.json").write_text("[1")
+    before = evaluate_folders(pred, gt, abc).matrix
+    write_legend(pred, abc)
+    np.testing.assert_array_equal(evaluate_folders(pred, gt, abc).matrix, before)
+    write_legend(gt, PERSON)
+    with pytest.raises(
+        DataError, match=f"are of task `person`, not of `{abc.name}`, as their legend.json says"
+    ) as caught:
+        evaluate_folders(pred, gt, abc)
+    assert caught.value.hint == "`--task person`"
