@@ -408,7 +408,7 @@ def in_place_of(path, kind):
     ("kind", "why"),
     [
         ("folder", "a folder"),
-        ("pipe", "not a regular file"),
+        ("pipe", "is no regular file"),
         ("broken link", "a broken link"),
         ("cut", "is not a usable model: empty file"),
     ],
@@ -423,7 +423,7 @@ def test_what_cannot_be_read_is_named_and_nothing_is_replaced(tmp_path, name, ki
     with pytest.raises(DataError) as caught:
         promote(str(run), served, Contest())
     assert caught.value.message == (
-        f"`{run / name}` {why}" if kind == "cut" else f"cannot read `{run / name}`: it is {why}"
+        f"`{run / name}` {why}" if why.startswith("is ") else f"cannot read `{run / name}`: it is {why}"
     )
     assert caught.value.hint
     assert contents(served) == before

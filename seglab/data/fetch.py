@@ -95,6 +95,8 @@ def fetch(
         BusyError: If another process fetches into the same folder.
         Interrupted: On Ctrl-C; what came is kept, and the same command goes on.
     """
+    from seglab.data.fetching.logins import find_login
+
     dir = _target(row, out)
     downloads_dir = dir.with_name(f".{dir.name}.download")
     if not force and _is_here(row, dir):
@@ -116,7 +118,8 @@ def fetch(
         if from_path is not None:
             build(take_given(row, from_path, transfer))
         else:
-            transfer.need_room(*estimate(row, downloads_dir))
+            if not row.login or find_login():  # whoever has to log in first is told so, and of room later
+                transfer.need_room(*estimate(row, downloads_dir))
             forbids = "--offline" if offline else OFFLINE_VARIABLE if is_offline() else ""
             obtain(row, downloads_dir, transfer, offline=forbids, use=build)
         staged.publish()

@@ -11,7 +11,7 @@ import pytest
 from seglab import files
 from seglab.data.fetch import fetch, plan
 from seglab.data.fetching.room import SPARE_BYTES, NoRoomError
-from seglab.errors import DataError, ExitCode
+from seglab.errors import DataError, ExitCode, NetworkError
 from tests.fetch.site import chunked, make_tar, make_weights, make_zip
 
 ZIP = make_zip({"set/1.jpg": random.Random(0).randbytes(200_000), "set/2.png": bytes(300_000)})
@@ -164,3 +164,11 @@ def test_on_a_disk_that_is_full_half_way(site, bring, tmp_path):
     assert left == [".out.download"]
     assert again == [len(TAR)]
     assert len(site.requests) == 1
+
+
+def test_a_login_that_is_missing_is_told_before_room_that_is_missing(make_row, tmp_path, monkeypatch):
+    monkeypatch.setattr("seglab.data.fetching.logins.find_login", lambda: "")
+    monkeypatch.setattr(files, "free_bytes", lambda path: 1000)
+    row = make_row("kind = 'dataset'\nbytes = 5000\nsources = [{ kaggle-dataset = 'a/b' }]")
+    with pytest.raises(NetworkError, match="needs a login"):
+        fetch(row, out=tmp_path / "out")

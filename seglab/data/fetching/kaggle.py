@@ -59,21 +59,27 @@ def download_kaggle(
         DeviceError: If the kaggle package cannot be imported.
     """
     client_dir.mkdir(parents=True, exist_ok=True)
-    need_room(max(0, (total or 0) - _bytes_in(client_dir)))
     # The package itself tries again six times, so that we need not.
     patience = replace(policy, attempts=min(policy.attempts, 2))
-    with_retries(
-        partial(_attempt, source, client_dir, meter, total, say), patience, partial(_bytes_in, client_dir), say
-    )
+    attempt = partial(_attempt, source, client_dir, meter, need_room, total, say)
+    with_retries(attempt, patience, partial(_bytes_in, client_dir), say)
     found = [path for path in client_dir.iterdir() if path.is_file() and path.suffix != ".kaggle-partial"]
     if not found:
         raise NetworkError("the kaggle package brought no file", "`pip install --upgrade kaggle`")
     return max(found, key=lambda path: path.stat().st_size)
 
 
-def _attempt(source: Source, client_dir: Path, meter: Meter, total: int | None, say: Callable[[str], None]) -> None:
+def _attempt(
+    source: Source,
+    client_dir: Path,
+    meter: Meter,
+    need_room: Callable[[int], None],
+    total: int | None,
+    say: Callable[[str], None],
+) -> None:
     with _understood(source):
         client = _client()
+        need_room(max(0, (total or 0) - _bytes_in(client_dir)))
         method = str(getattr(client, "config_values", {}).get("auth_method", ""))
         say("Kaggle login: " + _METHODS.get(method, "as set up for the kaggle package"))
         with meter("Kaggle", total, _bytes_in(client_dir)) as advance, _watched(client_dir, advance):
