@@ -425,6 +425,13 @@ def resume_states() -> tuple[bytes, ...]:
 
 
 @cache
+def legends() -> tuple[bytes, ...]:
+    from seglab.inference.sinks import legend
+    from seglab.tasks import TASKS
+
+    return tuple(json.dumps(legend(TASKS["clothes"]), indent=indent).encode() for indent in (None, 2))
+
+
 def evaluation() -> tuple[bytes, ...]:
     from seglab.evaluation.outputs import to_json
     from seglab.evaluation.result import Tally, compare

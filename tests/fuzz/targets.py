@@ -400,6 +400,14 @@ def objects(path: Path) -> object:
     return read_objects(path)
 
 
+def mask_legend(path: Path) -> None:
+    """What predict wrote beside masks that are scored."""
+    from seglab.evaluation.folders import _refuse_other_legend
+    from seglab.tasks import TASKS
+
+    _refuse_other_legend(path.parent, TASKS["clothes"])
+
+
 def evaluation(path: Path) -> None:
     from seglab.errors import SeglabError
     from seglab.evaluation.comparison import against, selected, totals
@@ -566,6 +574,7 @@ TARGETS: Final[Mapping[str, Target]] = {
     "train-json": Target(run_settings, seeds.run_settings, "json"),
     "last-pt": Target(resume_state, seeds.resume_states, "zip"),
     "evaluation-json": Target(of_file(evaluation, "a.json"), seeds.evaluation, "json"),
+    "mask-legend": Target(of_file(mask_legend, "legend.json"), seeds.legends, "json"),
     "people-json": Target(people, seeds.people, "json"),
     "split-list": Target(of_file(names, "train_id.txt"), seeds.lists),
     "photo-list": Target(of_file(photo_list, "list.txt"), seeds.lists),
