@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from seglab.data.naming import SPLITS
 from seglab.data.pairing import is_hidden_picture
 from seglab.errors import DataError, UsageError
 from seglab.notation import read_given
@@ -64,8 +65,8 @@ def find_sources(
     ``-`` (one photo on standard input); what exists under its literal name is never a pattern or a list. A Path is
     always literal. Named files are taken
     whatever they are called. Folders are searched recursively for names with a picture's suffix; hidden files,
-    ``__MACOSX``, cutouts beside their photos and other output folders are passed over, and links to folders are
-    followed once.
+    ``__MACOSX``, cutouts beside their photos, other output folders, and all but the photos of prepared datasets are
+    passed over, and links to folders are followed once.
 
     A photo's place in the tree of outputs is its path inside the folder that was named, or below the fixed part of a
     pattern; a named file has its name; a line of a list keeps its folders if it is relative and has no ``..``.
@@ -191,12 +192,13 @@ class _Search:
                 identity = _identity(path)
                 if identity in seen or (path != root and self._passed_over(path, identity)):
                     continue
-                entries = sorted(os.scandir(path), key=lambda entry: entry.name)
+                no_photos = _no_photos(path)
+                entries = [entry for entry in os.scandir(path) if entry.name not in no_photos]
             except OSError as error:
                 found.append((inner, Failure(path, _os_reason(error))))
                 continue
             seen.add(identity)
-            for entry in entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
                 self._sort_in(entry, path / entry.name, inner / entry.name, folders, links, found)
         yield from (item for _, item in sorted(found, key=lambda pair: pair[0].parts))
 
@@ -227,6 +229,20 @@ class _Search:
             return False
         self.passed_over.append(path)
         return True
+
+
+def _no_photos(folder: Path) -> frozenset[str]:
+    """Return what is no photo, or has none, in a folder of a prepared dataset: its preview, the labels of a split."""
+    if _is_prepared(folder):
+        return frozenset({"preview.jpg"})
+    whole = _absolute(folder)
+    if whole.name in SPLITS and _is_prepared(whole.parent):
+        return frozenset({"labels", "people"})
+    return frozenset()
+
+
+def _is_prepared(folder: Path) -> bool:
+    return (folder / "dataset.json").is_file() and (folder / "samples.jsonl").is_file()
 
 
 def _read_stdin() -> bytes:

@@ -36,6 +36,22 @@ def test_our_own_outputs_are_passed_over() -> None:
     assert places("p/old") == ["a.png", "deep/b.png"], "what is named is searched"
 
 
+def test_of_a_prepared_dataset_only_the_photos_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("d", "other"):
+        for kind in ("images", "labels", "people"):
+            touch(f"{name}/train/{kind}/a.png", f"{name}/val/{kind}/a.png")
+        touch(f"{name}/preview.jpg", f"{name}/train/images/labels/b.png")
+    touch("d/dataset.json", "d/samples.jsonl", "other/dataset.json")
+    photos = ["train/images/a.png", "train/images/labels/b.png", "val/images/a.png"]
+    assert places("d") == photos
+    assert places("d/train") == ["images/a.png", "images/labels/b.png"]
+    assert places("d/train/labels") == ["a.png"], "what is named is searched"
+    assert places(".")[:3] == [f"d/{place}" for place in photos]
+    assert len(places("other")) == 8, "anybody may have a file of that name"
+    monkeypatch.chdir("d/train")
+    assert places(".") == ["images/a.png", "images/labels/b.png"]
+
+
 def test_named_files_are_taken_whatever_they_are_called() -> None:
     touch(
         "a.txt",
