@@ -45,6 +45,7 @@ def call(tmp_path):
     """Run an example in an empty folder; programs that it calls are those of this interpreter."""
     programs = {
         "seglab": f'exec "{sys.executable}" -m seglab "$@"',
+        "python3": f'exec "{sys.executable}" "$@"',
         "torchrun": f'exec "{sys.executable}" -m torch.distributed.run "$@"',
     }
 
@@ -211,7 +212,7 @@ def test_scripts_are_sound(name):
 def test_weights_are_remade_from_prepared_data(call, tmp_path):
     """On drawn photos, a step a stage: what it would ship can be used, says its terms, and carries its scores.
 
-    Six trainings, two exports and two evaluations take a minute or two.
+    Eight trainings, two exports and two evaluations take a minute or two.
     """
     kinds = str(EXAMPLES_DIR / "weights" / "garments.toml")
     tasks = {"person": "person", "clothes_person": "person", "body": "body", "clothes": "clothes", "garments": kinds}

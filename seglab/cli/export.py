@@ -34,7 +34,7 @@ def export(
             "--size",
             "-s",
             help="Fixed HxW (or S) for one picture at a time, or dynamic.",
-            metavar="S",
+            metavar="HxW|S|dynamic",
             show_default="dynamic where the network allows it",
         ),
     ] = None,

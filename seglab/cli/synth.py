@@ -26,7 +26,7 @@ def synth(
     task: TaskOption = DEFAULT_CUTOUT_TASK,
     num: Annotated[int, typer.Option("--num", "-n", min=1, help="How many pictures.")] = 100,
     size: Annotated[
-        str, typer.Option("--size", "-s", help="Pixels: S, or height x width as HxW.", metavar="S")
+        str, typer.Option("--size", "-s", help="Pixels: S, or height x width as HxW.", metavar="HxW|S")
     ] = "256",
     layout: Annotated[
         str, typer.Option("--layout", help="prepared, or original: as the task's data are published.", metavar="NAME")
