@@ -7,11 +7,12 @@
 #   person/          Human-Segmentation        clothes/  Clothing Co-Parsing, 4 classes
 #   clothes_person/  the same photos, persons  garments/ the same photos, 17 kinds (--task weights/garments.toml)
 #   body/            Pascal-part, 7 classes    face/, parsing/  for those two, which are measured but not shipped
-# The network of every task starts from the one of `person`, which is trained in any case, from all three together.
+# The network of every task starts from the one of `person`, which is trained in any case, from all three together; the one
+# of clothes from the one of body parts.
 # OUT gets the runs, OUT/TASK-scores.json the scores of the test split at the photos' own size, and OUT/weights/TASK the
 # bundles to ship, each with its card.
 # A run that is there is continued, so the same command goes on after an interruption.
-# On two CPU cores person takes about five hours, clothes 65 minutes, body two hours and a quarter.
+# On two CPU cores person takes about five hours, body two hours and a quarter more, clothes half an hour more than body.
 set -euo pipefail
 prepared=${1:?usage: make_weights.sh PREPARED OUT [TASK...] [-- OPTIONS]}
 out=${2:?usage: make_weights.sh PREPARED OUT [TASK...] [-- OPTIONS]}
@@ -38,13 +39,21 @@ seglab join "$out/people" "$prepared/person" "$prepared/clothes_person" "$prepar
 stage person-1 person "$out/people" person-1
 stage person-2 person "$out/people" person-2 --init "$out/person-1"
 
-# bodies DATASET MODEL: Pascal-part and, with parts that MODEL guesses within their labels, the other photos of people
-bodies() {
+# guessed DATASET MODEL: Pascal-part and, with parts that MODEL guesses within their labels, the other photos of people
+guessed() {
   if [[ ! -f $out/$1/dataset.json ]]; then
     python3 "$recipes/parts_within.py" "$out/$2" "$out/$1-guessed" "$prepared/garments" "$prepared/person"
     seglab prepare "$out/$1-guessed" "$out/$1-more" --task body --val 0 --test 0
     seglab join "$out/$1" "$prepared/body" "$out/$1-more" --task body --link hard
   fi
+}
+
+body_parts() {
+  stage body-1 body "$prepared/body" body-1 --init "$out/person-2"
+  guessed bodies-1 body-1
+  stage body-2 body "$out/bodies-1" body-2 --init "$out/body-1"
+  guessed bodies-2 body-2
+  stage body-3 body "$out/bodies-2" body-3 --init "$out/body-2"
 }
 
 for task in "${tasks[@]}"; do
@@ -55,17 +64,13 @@ for task in "${tasks[@]}"; do
       run=person-3 data=$out/people
       ;;
     clothes)
-      stage garments-1 "$recipes/garments.toml" "$prepared/garments" garments-1 --init "$out/person-2"
-      stage garments-2 "$recipes/garments.toml" "$prepared/garments" garments-2 --init "$out/garments-1"
-      stage clothes-1 clothes "$data" clothes-1 --init "$out/garments-2"
+      body_parts
+      stage garments-1 "$recipes/garments.toml" "$prepared/garments" garments-1 --init "$out/body-3"
+      stage clothes-1 clothes "$data" clothes-1 --init "$out/garments-1"
       run=clothes-1
       ;;
     body)
-      stage body-1 body "$data" body-1 --init "$out/person-2"
-      bodies bodies-1 body-1
-      stage body-2 body "$out/bodies-1" body-2 --init "$out/body-1"
-      bodies bodies-2 body-2
-      stage body-3 body "$out/bodies-2" body-3 --init "$out/body-2"
+      body_parts
       run=body-3
       ;;
     *)
