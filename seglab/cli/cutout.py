@@ -207,7 +207,7 @@ def cutout(
 
 def _whole_person() -> str:
     """Return the task whose weights find people, and tell if they are not those of the default one."""
-    from seglab.inference.model import whole_person_task
+    from seglab.models.catalogue import whole_person_task
     from seglab.tasks import DEFAULT_CUTOUT_TASK
 
     task = whole_person_task()

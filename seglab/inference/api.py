@@ -5,9 +5,10 @@ from pathlib import Path
 from seglab.device import choose_device
 from seglab.engines import EngineChoice
 from seglab.inference.manner import Manner
-from seglab.inference.model import choose_model, whole_person_task
+from seglab.inference.model import choose_model
 from seglab.inference.predictor import Predictor
 from seglab.inference.tiling import parse_tiling
+from seglab.models.catalogue import whole_person_task
 
 __all__ = ["load"]
 

@@ -9,13 +9,13 @@ from seglab.device import Device
 from seglab.errors import DataError, UsageError
 from seglab.inference.manner import Manner
 from seglab.inference.predictor import Predictor
-from seglab.tasks import WHOLE_PERSON_TASKS, Task, load_task
+from seglab.tasks import Task, load_task
 
 if TYPE_CHECKING:
     from seglab.engines import EngineChoice
     from seglab.models.bundle import BundleConfig
 
-__all__ = ["Model", "choose_model", "whole_person_task"]
+__all__ = ["Model", "choose_model"]
 
 
 @dataclass(frozen=True)
@@ -84,17 +84,6 @@ def choose_model(task: str | None, model: str | None, manner: Manner | None = No
             f"leave `--task` out, or name a model trained on `{wanted.name}`",
         )
     return Model(path, config, manner=manner or Manner())
-
-
-def whole_person_task() -> str:
-    """Return the task that finds whole people where neither task nor model is named.
-
-    The default one, or another whose weights come with seglab if that one's do not.
-    """
-    from seglab.models.catalogue import embedded_names
-
-    names = embedded_names()
-    return next((task for task in WHOLE_PERSON_TASKS if task in names), WHOLE_PERSON_TASKS[0])
 
 
 def _words(task: Task) -> str:

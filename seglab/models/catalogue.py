@@ -16,7 +16,7 @@ from seglab.errors import DataError, unknown
 from seglab.models.bundle import GRAPH_NAME, WEIGHTS_NAME, BundleConfig, read_config
 from seglab.models.pretrained import FETCHED
 from seglab.models.zoo import CHECKPOINTS, ZooRow, names, row, rows
-from seglab.tasks import TASKS
+from seglab.tasks import TASKS, WHOLE_PERSON_TASKS
 
 __all__ = [
     "EMBEDDED",
@@ -31,6 +31,7 @@ __all__ = [
     "near_names",
     "published",
     "weights",
+    "whole_person_task",
 ]
 
 EMBEDDED: Final = "embedded"
@@ -130,6 +131,15 @@ def embedded_names() -> list[str]:
     folder = embedded_dir("")
     found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     return [name for name in found if any((folder / name / file).is_file() for file in (WEIGHTS_NAME, GRAPH_NAME))]
+
+
+def whole_person_task() -> str:
+    """Return the task that finds whole people where neither task nor model is named.
+
+    The default one, or another whose weights come with seglab if that one's do not.
+    """
+    names = embedded_names()
+    return next((task for task in WHOLE_PERSON_TASKS if task in names), WHOLE_PERSON_TASKS[0])
 
 
 def embedded_weights(task_name: str) -> Path:

@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--png-small", action="store_true", help="time `--png small` as well")
     parser.add_argument("--bf16", action="store_true", help="time `--engine openvino --precision bf16` as well")
+    parser.add_argument("--embedded", action="store_true", help="time the weights that come with seglab as well")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--work", nargs=2, metavar=("WHAT", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -157,6 +158,8 @@ def find_programs(options: argparse.Namespace, work: Path) -> dict[str, list[str
         programs["seglab --png small"] = [*programs["seglab"], "--png", "small"]
     if options.bf16:
         programs["seglab, bf16"] = [*programs["seglab"], "--engine", "openvino", "--precision", "bf16"]
+    if options.embedded:
+        programs["seglab, embedded"] = [sys.executable, "-m", "seglab", "cutout"]
     reason = ""
     if not options.rembg:
         reason = "no `--rembg PYTHON` is named"

@@ -14,10 +14,9 @@ from seglab.cli import run
 from seglab.cli.console import bounded
 from seglab.device import Device
 from seglab.engines import open_engine
-from seglab.inference.model import whole_person_task
 from seglab.models import catalogue
 from seglab.models.bundle import load_weights, read_config
-from seglab.models.catalogue import embedded_dir, embedded_names
+from seglab.models.catalogue import embedded_dir, embedded_names, whole_person_task
 from seglab.models.export import ExportOptions, export_model, photo_like
 from seglab.models.zoo import row
 from seglab.tasks import TASKS
