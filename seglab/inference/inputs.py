@@ -235,7 +235,7 @@ def _no_photos(folder: Path) -> frozenset[str]:
     """Return what is no photo, or has none, in a folder of a prepared dataset: its preview, the labels of a split."""
     if _is_prepared(folder):
         return frozenset({"preview.jpg"})
-    whole = _absolute(folder)
+    whole = folder.resolve()  # a link to a split is one
     if whole.name in SPLITS and _is_prepared(whole.parent):
         return frozenset({"labels", "people"})
     return frozenset()

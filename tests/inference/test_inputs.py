@@ -45,6 +45,8 @@ def test_of_a_prepared_dataset_only_the_photos_are_taken(monkeypatch: pytest.Mon
     photos = ["train/images/a.png", "train/images/labels/b.png", "val/images/a.png"]
     assert places("d") == photos
     assert places("d/train") == ["images/a.png", "images/labels/b.png"]
+    Path("link").symlink_to("d/train")
+    assert places("link") == ["images/a.png", "images/labels/b.png"]
     assert places("d/train/labels") == ["a.png"], "what is named is searched"
     assert places(".")[:3] == [f"d/{place}" for place in photos]
     assert len(places("other")) == 8, "anybody may have a file of that name"
